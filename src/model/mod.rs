@@ -1,0 +1,114 @@
+//! Models that score texts, and the folders they live in.
+//!
+//! [`RewardModel`] is what the trainer and the [`Scorer`](crate::Scorer) ask of a model; another
+//! crate can implement it in a page. [`Bert`] is the one that comes with this crate; [`load`] reads
+//! a model folder.
+
+mod bert;
+mod config;
+mod folder;
+mod layers;
+mod packed;
+mod weights;
+
+use std::path::Path;
+
+use tch::{Device, Tensor};
+
+pub use bert::Bert;
+pub use config::{Activation, BertConfig};
+pub use folder::{check_target, write_folder};
+
+use crate::{Result, TokenBatch};
+
+/// How a forward pass is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// No dropout: the same batch gives the same scores.
+    Evaluation,
+    /// With dropout, whose masks follow from the seed alone.
+    Training {
+        /// Different for every step; a resumed run repeats its masks.
+        seed: i64,
+    },
+}
+
+/// Something that gives each text of a batch a score.
+///
+/// ```
+/// use std::path::Path;
+/// use reward_model::{tch, Error, Mode, Result, RewardModel, TokenBatch};
+/// use tch::{Device, Kind, Tensor};
+///
+/// /// Rewards a text by the words it has: the mean of one learned weight per token id.
+/// struct BagOfWords {
+///     weights: Tensor,
+/// }
+///
+/// impl RewardModel for BagOfWords {
+///     fn forward(&self, batch: &TokenBatch, _: Mode) -> Result<Tensor> {
+///         let ids: Vec<i64> = batch.ids().iter().map(|&id| id.into()).collect();
+///         let starts: Vec<i64> =
+///             batch.text_offsets()[..batch.texts()].iter().map(|&start| start as i64).collect();
+///         let (means, _, _, _) = Tensor::f_embedding_bag(
+///             &self.weights,
+///             &Tensor::from_slice(&ids),
+///             &Tensor::from_slice(&starts),
+///             false,
+///             1,
+///             false,
+///             None::<Tensor>,
+///             false,
+///         )?;
+///         Ok(means)
+///     }
+///     fn parameters(&self) -> Vec<(String, Tensor)> {
+///         vec![("weights".into(), self.weights.shallow_clone())]
+///     }
+///     fn device(&self) -> Device {
+///         Device::Cpu
+///     }
+///     fn save(&self, dir: &Path) -> Result<()> {
+///         Ok(self.weights.save(dir.join("weights.pt"))?)
+///     }
+/// }
+///
+/// let model = BagOfWords { weights: Tensor::zeros([100, 1], (Kind::Float, Device::Cpu)) };
+/// let text = reward_model::TokenizedText::from_ids([3, 14, 15]);
+/// let rewards = model.forward(&TokenBatch::from_texts([&text])?, Mode::Evaluation)?;
+/// assert_eq!(rewards.size(), [1, 1]);
+/// # Ok::<(), Error>(())
+/// ```
+pub trait RewardModel {
+    /// Scores: `[texts, outputs]`, f32, on [`device`](Self::device), differentiable with respect to
+    /// the [`parameters`](Self::parameters). A text's scores must not depend on the others of the
+    /// batch, beyond rounding.
+    ///
+    /// # Errors
+    /// If a text does not fit the model (an id outside its vocabulary, too many tokens), or libtorch
+    /// fails.
+    fn forward(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor>;
+
+    /// The parameters by name: leaf tensors that share storage with the model's own, in an order and
+    /// under names that never change. Those that do not require a gradient are not trained.
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// Where the parameters are, and where scores will be.
+    fn device(&self) -> Device;
+
+    /// Writes the model's files into an existing folder.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    fn save(&self, dir: &Path) -> Result<()>;
+}
+
+/// Reads the model of a folder: `config.json` and `model.safetensors`.
+///
+/// # Errors
+/// If a file is missing or broken, the model type is not supported, or tensors are missing,
+/// unexpected or of the wrong shape (all are named).
+pub fn load(dir: impl AsRef<Path>, device: Device) -> Result<Box<dyn RewardModel>> {
+    Ok(Box::new(Bert::load(dir, device)?))
+}

@@ -1,0 +1,9 @@
+//! The layer over libtorch: devices, uploads, dtypes. Nothing below it names `tch`.
+
+mod device;
+mod tensor;
+
+pub use device::parse_device;
+#[cfg(feature = "models")]
+pub(crate) use tensor::to_vec_f32;
+pub(crate) use tensor::{compute_kind, upload, upload_indices};

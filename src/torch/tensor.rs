@@ -1,0 +1,37 @@
+//! Moving numbers between slices and tensors.
+
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Result};
+
+/// A tensor of these values on `device`.
+pub(crate) fn upload<T: tch::kind::Element>(values: &[T], device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+}
+
+/// An int64 tensor of these positions on `device`.
+pub(crate) fn upload_indices(
+    positions: impl IntoIterator<Item = usize>,
+    device: Device,
+) -> Result<Tensor> {
+    let positions: Vec<i64> = positions.into_iter().map(|p| p as i64).collect();
+    upload(&positions, device)
+}
+
+/// The dtype to compute a loss in: f32 for half precision, otherwise the tensor's own.
+pub(crate) fn compute_kind(tensor: &Tensor) -> Result<Kind> {
+    match tensor.f_kind()? {
+        Kind::Half | Kind::BFloat16 | Kind::Float => Ok(Kind::Float),
+        Kind::Double => Ok(Kind::Double),
+        kind => Err(Error::InvalidArgument(format!(
+            "the rewards are {kind:?}; they must be Float, Double, Half or BFloat16"
+        ))),
+    }
+}
+
+/// The values of a tensor, row by row, as f32 on the host.
+#[cfg(feature = "models")]
+pub(crate) fn to_vec_f32(tensor: &Tensor) -> Result<Vec<f32>> {
+    let flat = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
+    Ok(Vec::try_from(flat.f_reshape([-1])?.f_contiguous()?)?)
+}
