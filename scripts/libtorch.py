@@ -70,7 +70,10 @@ def download(requirements, into):
     # Nothing is installed into any Python, and gigabytes may not fit where temporary files go.
     environment = dict(os.environ, PIP_REQUIRE_VIRTUALENV="0", TMPDIR=str(into.parent))
     if subprocess.run(command, env=environment).returncode != 0:
-        fail("pip could not fetch the wheels (its message is above); nothing was changed")
+        fail(
+            "pip could not fetch the wheels: no network, no room, or contents that are not the pinned "
+            "ones (its message is above); nothing was changed"
+        )
 
 
 def keep_cpu(name):
@@ -177,7 +180,7 @@ def of_your_own():
 def point_cargo_at(entry, library):
     rpath = json.dumps(f"-Clink-arg=-Wl,-rpath,{library}", ensure_ascii=False)
     text = (
-        f"{MARK}[env]\n{entry}\n\n"
+        f"[env]\n{entry}\n\n"
         "# Build scripts give programs, tests and benches an rpath, but not documentation tests.\n"
         f"[build]\nrustdocflags = [{rpath}]\n"
     )
@@ -185,10 +188,10 @@ def point_cargo_at(entry, library):
     if not old.startswith(MARK):
         if str(library) not in old:
             fail(f"{CONFIG} is yours, so it is left alone; put this into it:\n{text}")
-    elif old != text:
+    elif old != MARK + text:
         CONFIG.parent.mkdir(exist_ok=True)
         part = CONFIG.with_suffix(f".{os.getpid()}")
-        part.write_text(text)
+        part.write_text(MARK + text)
         part.replace(CONFIG)
 
 

@@ -1,20 +1,106 @@
-//! stub
+//! Reward models: transformers that learn to score answers from the order people put them in.
+//!
+//! Given answers to a prompt in order of preference, A > B > C > D, training makes
+//! r(A) > r(B) > r(C) > r(D) by minimising the pairwise rank loss over every ordered pair,
+//!
+//! ```text
+//! rank_loss(r) = − Σ_{w ranked above l} log σ(r_w − r_l)
+//! ```
+//!
+//! on libtorch tensors, through [`tch`], on CPU or CUDA. Each answer is scored once, so a list of K
+//! costs K forward passes, not K·(K−1).
+//!
+//! # In a trainer of your own
+//!
+//! [`rank_loss`] takes rewards best first and gives a scalar to back-propagate from; [`RankLoss`]
+//! has other pair functions, a list-wise loss, reductions, ties, margins, and lists of different
+//! lengths. Neither needs any of this crate's features.
+//!
+//! ```
+//! use reward_model::{rank_loss, tch::Tensor};
+//!
+//! let rewards = Tensor::from_slice(&[0.3_f32, 0.9, -0.2]).set_requires_grad(true);
+//! rank_loss(&rewards)?.f_backward()?;
+//! // The first one ought to win twice and would be expected to win less than that: raise it.
+//! assert!(rewards.grad().double_value(&[0]) < 0.0);
+//! # Ok::<(), reward_model::Error>(())
+//! ```
+//!
+//! # From a ranked file to a model folder
+//!
+//! ```no_run
+//! use reward_model::{
+//!     data, tch::Device, text::Tokenizer, Bert, BertConfig, RankedList, Scorer, TrainConfig, Trainer,
+//! };
+//!
+//! let lists = data::read("lists.jsonl")?;
+//! let texts = lists.iter().flat_map(|list| list.responses()).map(|response| response.text());
+//! let tokenizer = Tokenizer::train(texts, 8000)?;
+//! let config = BertConfig {
+//!     vocab_size: tokenizer.vocab_size() as i64,
+//!     hidden_size: 128,
+//!     num_hidden_layers: 2,
+//!     num_attention_heads: 2,
+//!     intermediate_size: 256,
+//!     ..BertConfig::default()
+//! };
+//! let model = Bert::random(&config, 0, Device::Cpu)?;
+//! let settings = TrainConfig { learning_rate: 1e-3, ..TrainConfig::default() };
+//! let mut trainer = Trainer::new(Box::new(model), tokenizer, settings)?;
+//! trainer.train(&lists, &[], &mut |_event| Ok(()))?;
+//! trainer.save("my-reward-model", false)?;
+//!
+//! let scorer = Scorer::load("my-reward-model", Device::Cpu)?;
+//! let answers = RankedList::new(["Superb.", "Broken."])?.with_prompt("Any good?");
+//! println!("{:?}", scorer.score_list(&answers)?);
+//! # Ok::<(), reward_model::Error>(())
+//! ```
+//!
+//! The folder is one that Python's `AutoModelForSequenceClassification` and `AutoTokenizer` load.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | none of them | [`RankedList`], [`metrics`], [`data`] readers, the [losses](loss) |
+//! | `text` | [`text::Tokenizer`], [`TokenBatch`] |
+//! | `models` | [`RewardModel`], [`Bert`], [`Scorer`], model folders |
+//! | `train` (default) | [`Trainer`] |
+//! | `download-libtorch`, `doc-only` | forwarded to tch |
+//!
+//! Nothing here panics on what a user, a file or a device can cause: every such thing is an
+//! [`Error`] that says what was found, what was expected, and what to do. libtorch has one random
+//! generator and one number of threads for the whole process; the crate says where it touches them.
+
 #![deny(missing_docs)]
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod data;
 mod error;
 pub mod loss;
+pub mod metrics;
 #[cfg(feature = "models")]
 pub mod model;
-mod torch;
+mod ranking;
+#[cfg(feature = "models")]
+mod score;
 #[cfg(feature = "text")]
-mod text {
-    mod batch;
-    pub use batch::*;
-}
+pub mod text;
+mod torch;
+#[cfg(feature = "train")]
+mod train;
+
 pub use error::{BoxError, Error, Result};
 pub use loss::{rank_loss, Lists, PairFunction, RankLoss, Reduction, Ties};
 #[cfg(feature = "models")]
 pub use model::{Bert, BertConfig, Mode, RewardModel};
+pub use ranking::{RankedList, Ranking, Response};
+#[cfg(feature = "models")]
+pub use score::Scorer;
+/// The libtorch bindings that this crate is built on, so that a dependent needs no line for them.
 pub use tch;
 #[cfg(feature = "text")]
-pub use text::*;
+pub use text::{TokenBatch, TokenizedText};
 pub use torch::parse_device;
+#[cfg(feature = "train")]
+pub use train::{Evaluation, Event, Start, Step, TrainConfig, Trainer};

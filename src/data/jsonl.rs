@@ -31,39 +31,23 @@ struct Fields {
 
 impl Fields {
     fn into_list(self) -> Result<RankedList, Problem> {
-        let prompt = self.prompt.map(|value| string(&"prompt", value)).transpose()?;
-        let list = match (self.responses, self.chosen, self.rejected) {
-            (Some(responses), None, None) => ranked(responses, self.ranks, self.scores)?,
-            (None, Some(chosen), Some(rejected)) => {
-                let ranking = [("ranks", self.ranks), ("scores", self.scores)];
-                if let Some((field, _)) = ranking.iter().find(|(_, value)| value.is_some()) {
-                    let message = "goes with \"responses\" only; a pair has its order from \
-                                   \"chosen\" and \"rejected\"";
-                    return Err(Problem::of_field(*field, message));
-                }
-                pair(string(&"chosen", chosen)?, string(&"rejected", rejected)?)?
-            }
-            (None, None, None) => {
-                return Err(Problem::of_line(
-                    "has neither \"responses\" nor \"chosen\" and \"rejected\"; one of them must \
-                     be there",
-                ))
-            }
-            (None, chosen, _) => {
-                let (missing, there) = match chosen {
-                    Some(_) => ("rejected", "chosen"),
-                    None => ("chosen", "rejected"),
-                };
-                let message = format!("is missing; \"{there}\" needs it beside it");
-                return Err(Problem::of_field(missing, message));
-            }
-            (Some(_), chosen, _) => {
-                let other = if chosen.is_some() { "chosen" } else { "rejected" };
-                return Err(Problem::of_line(format!(
-                    "has both \"responses\" and \"{other}\"; give a list or a pair"
-                )));
-            }
-        };
+        let Self { prompt, responses, ranks, scores, chosen, rejected } = self;
+        let prompt = prompt.map(|value| string(&"prompt", value)).transpose()?;
+        let list = match (responses, chosen, rejected) {
+            (Some(responses), None, None) => ranked(responses, ranks, scores),
+            (None, Some(chosen), Some(rejected)) => match (ranks, scores) {
+                (None, None) => pair(chosen, rejected),
+                (Some(_), _) => Err(not_of_a_pair("ranks")),
+                (None, Some(_)) => Err(not_of_a_pair("scores")),
+            },
+            (Some(_), Some(_), _) => Err(both("chosen")),
+            (Some(_), None, Some(_)) => Err(both("rejected")),
+            (None, Some(_), None) => Err(missing("rejected", "chosen")),
+            (None, None, Some(_)) => Err(missing("chosen", "rejected")),
+            (None, None, None) => Err(Problem::of_line(
+                "has neither \"responses\" nor \"chosen\" and \"rejected\"; give a list or a pair",
+            )),
+        }?;
         Ok(match prompt {
             Some(prompt) => list.with_prompt(prompt),
             None => list,
@@ -76,21 +60,21 @@ fn ranked(
     ranks: Option<Value>,
     scores: Option<Value>,
 ) -> Result<RankedList, Problem> {
+    let numbers = |field, value| array(field, "an array of numbers", value, number);
     let responses = array("responses", "an array of strings", responses, string)?;
-    let ranks = ranks.map(|value| array("ranks", "an array of numbers", value, number)).transpose()?;
-    let scores = scores.map(|value| array("scores", "an array of numbers", value, number)).transpose()?;
     let list = match ranks {
-        Some(ranks) => RankedList::with_ranks(responses, &ranks)?,
+        Some(ranks) => RankedList::with_ranks(responses, &numbers("ranks", ranks)?)?,
         None => RankedList::new(responses)?,
     };
     Ok(match scores {
-        Some(scores) => list.with_scores(&scores)?,
+        Some(scores) => list.with_scores(&numbers("scores", scores)?)?,
         None => list,
     })
 }
 
-fn pair(chosen: String, rejected: String) -> Result<RankedList, Problem> {
-    RankedList::new([chosen, rejected]).map_err(|error| {
+fn pair(chosen: Value, rejected: Value) -> Result<RankedList, Problem> {
+    let pair = [string(&"chosen", chosen)?, string(&"rejected", rejected)?];
+    RankedList::new(pair).map_err(|error| {
         let mut problem = Problem::from(error);
         // On the line there is no list of responses to count in.
         problem.field = problem.field.map(|field| match field.as_str() {
@@ -100,6 +84,19 @@ fn pair(chosen: String, rejected: String) -> Result<RankedList, Problem> {
         });
         problem
     })
+}
+
+fn not_of_a_pair(field: &str) -> Problem {
+    let message = "goes with \"responses\" only; a pair is \"chosen\" and \"rejected\"";
+    Problem::of_field(field, message)
+}
+
+fn both(other: &str) -> Problem {
+    Problem::of_line(format!("has both \"responses\" and \"{other}\"; give a list or a pair"))
+}
+
+fn missing(field: &str, other: &str) -> Problem {
+    Problem::of_field(field, format!("is missing; \"{other}\" needs it beside it"))
 }
 
 fn array<T>(

@@ -40,15 +40,15 @@ impl<R: BufRead> Lines<R> {
 
     /// The next line; `None` at the end, and then no more calls.
     pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
-        if self.given == self.read {
-            while self.read()? {
-                if self.too_long || !is_blank(&self.buffer) {
-                    return Ok(Some(self.give()));
-                }
-            }
-            return Ok(None);
+        if self.given < self.read {
+            return Ok(Some(self.give()));
         }
-        Ok(Some(self.give()))
+        while self.read()? {
+            if self.too_long || !is_blank(&self.buffer) {
+                return Ok(Some(self.give()));
+            }
+        }
+        Ok(None)
     }
 
     fn give(&mut self) -> Line<'_> {
@@ -56,7 +56,10 @@ impl<R: BufRead> Lines<R> {
         let line = if self.given < self.read {
             Err(Problem::of_line("the line is blank; remove it, or put back the list that it lost"))
         } else if self.too_long {
-            Err(Problem::of_line(format!("the line is longer than {} bytes; is a line break lost?", self.limit)))
+            Err(Problem::of_line(format!(
+                "the line is longer than {} bytes; is a line break lost?",
+                self.limit
+            )))
         } else {
             utf8(&self.buffer)
         };
@@ -79,9 +82,8 @@ impl<R: BufRead> Lines<R> {
             }
             self.buffer = Vec::new();
         }
-        if self.buffer.ends_with(b"\n") {
-            self.buffer.pop();
-            if self.buffer.ends_with(b"\r") {
+        for end in [b"\n", b"\r"] {
+            if self.buffer.ends_with(end) {
                 self.buffer.pop();
             }
         }
@@ -136,10 +138,10 @@ mod tests {
     fn ends_of_lines_and_of_the_file() {
         assert_eq!(lines(b"", 9), []);
         assert_eq!(lines(b"\xEF\xBB\xBF", 9), []);
-        assert_eq!(lines(b"\n \r\n\n", 9), []);
+        assert_eq!(lines(b"\n \r\n\n\r", 9), []);
         assert_eq!(lines(b"a", 9), [good(1, "a")]);
         assert_eq!(lines(b"a\nb\r\n", 9), [good(1, "a"), good(2, "b")]);
-        assert_eq!(lines(b"a\r\r\nb\rc", 9), [good(1, "a\r"), good(2, "b\rc")]);
+        assert_eq!(lines(b"a\r\r\nb\rc\r", 9), [good(1, "a\r"), good(2, "b\rc")]);
         assert_eq!(lines(b"\xEF\xBB\xBFa\n\xEF\xBB\xBFb", 9), [good(1, "a"), good(2, "\u{feff}b")]);
     }
 
@@ -155,21 +157,16 @@ mod tests {
     #[test]
     fn the_limit_counts_the_end_of_the_line() {
         let long = "the line is longer than 4 bytes; is a line break lost?";
-        assert_eq!(lines(b"abc\nabcd\nab\r\nabc\r\n", 4), [
-            good(1, "abc"),
-            bad(2, long),
-            good(3, "ab"),
-            bad(4, long),
-        ]);
+        assert_eq!(
+            lines(b"abc\nabcd\nab\r\nabc\r\n", 4),
+            [good(1, "abc"), bad(2, long), good(3, "ab"), bad(4, long),]
+        );
         assert_eq!(lines(b"abcd", 4), [good(1, "abcd")]);
         assert_eq!(lines(b"abcde", 4), [bad(1, long)]);
-        assert_eq!(lines(b"\nabcdefghijk\n\n     \nx", 4), [
-            bad(1, BLANK),
-            bad(2, long),
-            bad(3, BLANK),
-            bad(4, long),
-            good(5, "x"),
-        ]);
+        assert_eq!(
+            lines(b"\nabcdefghijk\n\n     \nx", 4),
+            [bad(1, BLANK), bad(2, long), bad(3, BLANK), bad(4, long), good(5, "x"),]
+        );
     }
 
     #[test]

@@ -26,9 +26,9 @@
 //! |---|---|
 //! | `prompt` | optional; an empty one is none |
 //! | `responses` | best first, or in any order if there are `ranks`; at least one |
-//! | `ranks` | optional, one number for each response: the smaller, the better; equal ones tie |
-//! | `scores` | optional, one number for each response: the higher, the better; kept with the responses ([`Response::score`](crate::Response::score)), but not used to rank them |
-//! | `chosen`, `rejected` | instead of `responses`, `ranks` and `scores`: a better and a worse one |
+//! | `ranks` | optional, one number for each response: smaller is better, equal is a tie |
+//! | `scores` | optional, one number for each response, kept with it but not used to rank it |
+//! | `chosen`, `rejected` | the better and the worse one, instead of the three above |
 //!
 //! # Bad input
 //!

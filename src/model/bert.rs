@@ -8,6 +8,7 @@ use super::layers::{dropout, Embedding, LayerNorm, Linear};
 use super::packed::Packed;
 use super::weights::{self, Weights};
 use super::{BertConfig, Mode, RewardModel};
+use crate::torch::seeded;
 use crate::{Error, Result, TokenBatch};
 
 /// A BERT encoder (Devlin et al. 2019) that scores texts: the first token's last hidden state goes
@@ -59,13 +60,13 @@ struct Layer {
 }
 
 impl Bert {
-    /// A model with random weights; the same seed gives the same model.
+    /// A model with random weights; the same seed gives the same model, on every device.
     ///
     /// # Errors
     /// If the configuration is out of its bounds, or the device has no room.
     pub fn random(config: &BertConfig, seed: i64, device: Device) -> Result<Bert> {
         config.check()?;
-        Bert::new(config.clone(), Weights::random(seed, device), device)
+        seeded(seed, || Bert::new(config.clone(), Weights::random(device), device))
     }
 
     /// Reads `config.json` and `model.safetensors` of a folder.
@@ -163,6 +164,20 @@ impl Bert {
         Ok(())
     }
 
+    fn scores(&self, batch: &Packed, training: bool) -> Result<Tensor> {
+        let x = self.words.forward(&batch.ids)?;
+        let x = x.f_add(&self.segments.forward(&batch.segments)?)?;
+        let x = x.f_add(&self.positions.forward(&batch.positions)?)?;
+        let mut x = dropout(self.norm.forward(&x)?, self.config.hidden_dropout_prob, training)?;
+        for layer in &self.layers {
+            x = self.layer(layer, &x, batch, training)?;
+        }
+        let first = x.f_index_select(0, &batch.first)?;
+        let pooled = self.pooler.forward(&first)?.f_tanh()?;
+        let p = self.config.classifier_dropout.unwrap_or(self.config.hidden_dropout_prob);
+        self.head.forward(&dropout(pooled, p, training)?)
+    }
+
     fn layer(&self, layer: &Layer, x: &Tensor, batch: &Packed, training: bool) -> Result<Tensor> {
         let heads = self.config.num_attention_heads;
         let drop = |x: Tensor| dropout(x, self.config.hidden_dropout_prob, training);
@@ -191,28 +206,14 @@ impl Bert {
 impl RewardModel for Bert {
     fn forward(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor> {
         self.check(batch)?;
-        let training = match mode {
-            Mode::Evaluation => false,
-            Mode::Training { seed } => {
-                tch::manual_seed(seed);
-                true
-            }
-        };
         if batch.texts() == 0 {
             return Ok(Tensor::f_zeros([0, self.config.num_labels], (Kind::Float, self.device))?);
         }
         let batch = Packed::new(batch, self.device)?;
-        let x = self.words.forward(&batch.ids)?;
-        let x = x.f_add(&self.segments.forward(&batch.segments)?)?;
-        let x = x.f_add(&self.positions.forward(&batch.positions)?)?;
-        let mut x = dropout(self.norm.forward(&x)?, self.config.hidden_dropout_prob, training)?;
-        for layer in &self.layers {
-            x = self.layer(layer, &x, &batch, training)?;
+        match mode {
+            Mode::Evaluation => self.scores(&batch, false),
+            Mode::Training { seed } => seeded(seed, || self.scores(&batch, true)),
         }
-        let first = x.f_index_select(0, &batch.first)?;
-        let pooled = self.pooler.forward(&first)?.f_tanh()?;
-        let p = self.config.classifier_dropout.unwrap_or(self.config.hidden_dropout_prob);
-        self.head.forward(&dropout(pooled, p, training)?)
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

@@ -22,19 +22,9 @@ pub fn write_folder(
 ) -> Result<()> {
     let dir = dir.as_ref();
     check_target(dir, overwrite)?;
-    let parent = match dir.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let parent = parent(dir);
     fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
-    let in_parent = |prefix| {
-        tempfile::Builder::new()
-            .prefix(prefix)
-            .tempdir_in(parent)
-            .map_err(Error::io("write in", parent))
-    };
-
-    let staging = in_parent(".reward-model-")?;
+    let staging = staging_in(parent)?;
     // A temporary folder is closed to others, as is what is made in it through such a folder.
     let new = staging.path().join("new");
     fs::create_dir(&new).map_err(Error::io("create", &new))?;
@@ -54,10 +44,12 @@ pub fn write_folder(
     Ok(())
 }
 
-/// Whether [`write_folder`] would refuse this target; for asking before the work is done.
+/// Whether [`write_folder`] would refuse this target; for asking before the work is done. Leaves
+/// nothing behind.
 ///
 /// # Errors
-/// If `dir` is a file, or a folder that holds something and must not or cannot be overwritten.
+/// If `dir` is a file, or a folder that holds something and must not or cannot be overwritten, or
+/// nothing can be written where it is to be.
 pub fn check_target(dir: &Path, overwrite: bool) -> Result<()> {
     let refuse =
         |message: &str| Err(Error::ModelFile { path: dir.to_path_buf(), message: message.into() });
@@ -65,19 +57,35 @@ pub fn check_target(dir: &Path, overwrite: bool) -> Result<()> {
         Ok(mut entries) => entries.next().is_none(),
         Err(error) if error.kind() == ErrorKind::NotFound => true,
         Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            return refuse("is a file; a folder is to be written here")
+            return refuse("is a file, or in one; a folder is to be written here")
         }
         Err(error) => return Err(Error::io("read", dir)(error)),
     };
-    if empty {
-        Ok(())
-    } else if !overwrite {
-        refuse("is there already and not empty; name another folder, or allow overwriting it")
-    } else if !dir.join("config.json").is_file() {
-        refuse("holds something that is not a model folder, so it will not be overwritten")
-    } else {
-        Ok(())
+    if !empty && !overwrite {
+        return refuse(
+            "is there already and not empty; name another folder, or allow overwriting it",
+        );
     }
+    if !empty && !dir.join("config.json").is_file() {
+        return refuse("holds something that is not a model folder, so it will not be overwritten");
+    }
+    let mut parent = parent(dir);
+    while !parent.exists() {
+        parent = self::parent(parent);
+    }
+    staging_in(parent).map(|_| ())
+}
+
+fn parent(dir: &Path) -> &Path {
+    dir.parent().filter(|parent| *parent != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// A hidden folder that is removed when it goes out of scope.
+fn staging_in(parent: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new()
+        .prefix(".reward-model-")
+        .tempdir_in(parent)
+        .map_err(Error::io("write in", parent))
 }
 
 /// Gives each file the permissions that new files get, and waits until its content is on disk.

@@ -27,7 +27,8 @@ use crate::{Result, TokenBatch};
 pub enum Mode {
     /// No dropout: the same batch gives the same scores.
     Evaluation,
-    /// With dropout, whose masks follow from the seed alone.
+    /// With dropout, whose masks follow from the seed alone (on a given device and number of
+    /// threads).
     Training {
         /// Different for every step; a resumed run repeats its masks.
         seed: i64,

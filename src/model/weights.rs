@@ -30,9 +30,8 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Parameters drawn at random; the same seed gives the same values on the same device.
-    pub fn random(seed: i64, device: Device) -> Weights {
-        tch::manual_seed(seed);
+    /// Parameters drawn at random, from libtorch's generator as it stands.
+    pub fn random(device: Device) -> Weights {
         Weights { device, file: None, taken: Vec::new(), problems: Vec::new() }
     }
 

@@ -113,7 +113,10 @@ impl FromStr for Ranking {
         let mut ranked = Vec::new();
         for (group, tied) in text.split('>').enumerate() {
             for name in tied.split('=') {
-                ranked.push((position(name.trim()).ok_or_else(|| not_a_letter(text, name))?, group + 1));
+                ranked.push((
+                    position(name.trim()).ok_or_else(|| not_a_letter(text, name))?,
+                    group + 1,
+                ));
             }
         }
         ranked.sort_unstable();
@@ -245,21 +248,22 @@ mod tests {
 
     #[test]
     fn errors_say_which_letter() {
+        let once = "every letter from A on must stand once";
+        let letter = "where a letter must stand; write it as A > B = C";
+        let far = "Z".repeat(40);
         for (text, expected) in [
-            ("A > C", "`A > C`: B is missing; every letter from A on must stand once"),
-            ("B > C", "`B > C`: A is missing; every letter from A on must stand once"),
-            ("A > B = A", "`A > B = A`: A is there twice; every letter from A on must stand once"),
-            ("", "``: found nothing where a letter must stand; write it as A > B = C"),
-            ("A > > B", "`A > > B`: found nothing where a letter must stand; write it as A > B = C"),
-            ("A > b", "`A > b`: found `b` where a letter must stand; write it as A > B = C"),
-            ("A < B", "`A < B`: found `A < B` where a letter must stand; write it as A > B = C"),
-            (
-                "A > ZZZZZZZZZZZZZZZZZZZZZZZZ",
-                "`A > ZZZZZZZZZZZZZZZZZZZZZZZZ`: B is missing; every letter from A on must stand once",
-            ),
+            ("A > C", format!("B is missing; {once}")),
+            ("B > C", format!("A is missing; {once}")),
+            ("A > B = A", format!("A is there twice; {once}")),
+            (&format!("A > {far} = {far}"), format!("B is missing; {once}")),
+            ("", format!("found nothing {letter}")),
+            ("A > > B", format!("found nothing {letter}")),
+            ("A > B =", format!("found nothing {letter}")),
+            ("A > b", format!("found `b` {letter}")),
+            ("A < B", format!("found `A < B` {letter}")),
         ] {
             let error = text.parse::<Ranking>().unwrap_err();
-            assert_eq!(error.to_string(), format!("ranking: {expected}"));
+            assert_eq!(error.to_string(), format!("ranking: `{text}`: {expected}"));
         }
         assert_eq!(
             Ranking::from_scores(&[]).unwrap_err().to_string(),

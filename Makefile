@@ -1,0 +1,44 @@
+# `make train` and `make test` are all that most people need; afterwards plain cargo works.
+
+PYTHON ?= python3
+CARGO ?= cargo
+
+.PHONY: help train test libtorch test-python bench accuracy doc lint
+
+help:
+	@echo 'make train        set up libtorch, build, train on the lists in examples/data'
+	@echo 'make test         set up libtorch, run the whole test suite'
+	@echo 'make libtorch     set up libtorch alone; CUDA=1 for the CUDA build (3.6 GB)'
+	@echo 'make test-python  compare rewards with transformers 4 and 5 (downloads them)'
+	@echo 'make accuracy     held-out accuracy over three seeds, beside a linear model'
+	@echo 'make bench        time and memory of the loss and of batches'
+	@echo 'make doc, lint    documentation; formatting, clippy and documentation warnings'
+
+libtorch:
+	@$(PYTHON) scripts/libtorch.py $(if $(CUDA),--cuda)
+
+train: libtorch
+	$(CARGO) run --release --example train_rm
+
+# In release, as everything else, so that tch is built once.
+test: libtorch
+	$(CARGO) test --release
+
+test-python: libtorch
+	$(CARGO) build --release --examples
+	$(PYTHON) scripts/parity.py
+
+accuracy: libtorch
+	$(CARGO) build --release --examples
+	$(PYTHON) scripts/accuracy.py
+
+bench: libtorch
+	$(CARGO) bench
+
+doc: libtorch
+	$(CARGO) doc --no-deps --open
+
+lint: libtorch
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps

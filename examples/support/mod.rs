@@ -1,0 +1,199 @@
+//! What the examples share: how a run looks in a terminal.
+
+// Each example uses a part of it.
+#![allow(dead_code)]
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reward_model::{Evaluation, Event, RankedList, Result};
+
+/// Where `train_rm` writes its model folder, and `score` looks for one, unless told otherwise.
+pub const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/reward-model");
+
+/// A file of the lists that ship with the examples.
+pub fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data").join(name)
+}
+
+/// All texts of these lists, prompts included: what a tokenizer is trained on.
+pub fn texts(lists: &[RankedList]) -> impl Iterator<Item = &str> {
+    lists
+        .iter()
+        .flat_map(|list| list.prompt().into_iter().chain(list.responses().iter().map(|r| r.text())))
+}
+
+/// Runs a program's body and says in one line what went wrong, if anything did.
+pub fn report(body: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
+    match body() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A training run as a person sees it: a bar while it goes, a line after each epoch.
+pub struct Progress {
+    bar: ProgressBar,
+    epochs: u32,
+    quiet: bool,
+    lists: usize,
+}
+
+impl Progress {
+    pub fn new(epochs: u32, quiet: bool) -> Progress {
+        let bar = ProgressBar::hidden();
+        Progress { bar, epochs, quiet, lists: 0 }
+    }
+
+    pub fn show(&mut self, event: &Event) {
+        if self.quiet {
+            return;
+        }
+        match event {
+            Event::Started(start) => {
+                self.line(format!(
+                    "training on {} lists, {} held out; {} parameters, {} steps",
+                    start.lists,
+                    start.evaluation_lists,
+                    thousands(start.trainable_parameters),
+                    start.steps
+                ));
+                for (count, what) in [
+                    (start.too_long, "left out: a response is longer than --max-length allows"),
+                    (start.without_pairs, "left out: no response is ranked above another"),
+                    (start.prompts_cut, "kept with the start of the prompt cut off"),
+                ] {
+                    if count > 0 {
+                        self.line(format!("{count} training lists {what}"));
+                    }
+                }
+                self.line(format!("\n{}", table_head()));
+                self.bar = ProgressBar::new(start.steps);
+                self.bar.set_draw_target(draw_target());
+                let style = "{bar:24} {pos}/{len}  {msg}  {eta} left";
+                if let Ok(style) = ProgressStyle::with_template(style) {
+                    self.bar.set_style(style);
+                }
+                self.bar.enable_steady_tick(Duration::from_millis(250));
+            }
+            Event::Step(step) => {
+                self.lists += step.lists;
+                let rate = self.lists as f64 / step.seconds.max(1e-9);
+                self.bar.set_position(step.step);
+                self.bar.set_message(format!(
+                    "loss {:.3}  accuracy {}  {rate:.0} lists/s",
+                    step.loss,
+                    figure(step.accuracy, 2)
+                ));
+            }
+            Event::Evaluated { epoch, evaluation } => {
+                let when =
+                    if *epoch == 0 { "before".into() } else { format!("{epoch}/{}", self.epochs) };
+                self.line(table_row(&when, evaluation));
+                if *epoch == self.epochs {
+                    self.bar.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn line(&self, text: String) {
+        self.bar.suspend(|| say(text));
+    }
+}
+
+/// Prints a line; whoever has stopped reading (as `head` does) has seen enough.
+pub fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A sign of life on standard error, if a person sees it.
+pub fn spinner() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_draw_target(draw_target());
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn draw_target() -> ProgressDrawTarget {
+    if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(8)
+    } else {
+        ProgressDrawTarget::hidden()
+    }
+}
+
+fn table_head() -> String {
+    format!(
+        "{:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8}",
+        "epoch", "loss", "accuracy", "tau-b", "exact", "top-1", "margin"
+    )
+}
+
+fn table_row(when: &str, evaluation: &Evaluation) -> String {
+    let m = &evaluation.metrics;
+    format!(
+        "{when:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8}",
+        figure(evaluation.loss, 4),
+        figure(m.pairwise_accuracy, 4),
+        figure(m.kendall_tau, 4),
+        figure(m.exact_order, 4),
+        figure(m.top1, 4),
+        figure(m.mean_margin, 3),
+    )
+}
+
+fn figure(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".into(), |value| format!("{value:.digits$}"))
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).unwrap_or_default())
+        .collect();
+    groups.join(" ")
+}
+
+/// One list with the reward of each response, best to worst as people ranked them.
+pub fn show_list(list: &RankedList, rewards: &[f32]) {
+    if let Some(prompt) = list.prompt() {
+        say(format!("  {}", shortened(prompt, 88)));
+    }
+    let mut above: Option<usize> = None;
+    for (response, reward) in list.responses().iter().zip(rewards) {
+        let tie = if above == Some(response.rank()) { '=' } else { ' ' };
+        say(format!(
+            "  {:>2}{tie} {reward:>+7.3}  {}",
+            response.rank(),
+            shortened(response.text(), 76)
+        ));
+        above = Some(response.rank());
+    }
+    say("");
+}
+
+/// A text's beginning, as wide as `columns` of a terminal; Chinese characters take two.
+fn shortened(text: &str, columns: usize) -> String {
+    let mut width = 0;
+    let mut short = String::new();
+    for c in text.chars().map(|c| if c.is_control() { ' ' } else { c }) {
+        width += if c >= '\u{2e80}' { 2 } else { 1 };
+        if width > columns {
+            short.push('…');
+            break;
+        }
+        short.push(c);
+    }
+    short
+}

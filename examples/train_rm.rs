@@ -1,0 +1,175 @@
+//! Trains a reward model on ranked lists and writes a model folder.
+//!
+//! ```text
+//! cargo run --release --example train_rm
+//! cargo run --release --example train_rm -- --data lists.jsonl --backbone all-MiniLM-L6-v2
+//! ```
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use reward_model::text::{Limits, Tokenizer};
+use reward_model::{
+    data, model, parse_device, tch, Bert, BertConfig, Error, Evaluation, RankedList, Result,
+    RewardModel, TrainConfig, Trainer,
+};
+
+/// Train a reward model on ranked lists.
+///
+/// Without --backbone, a small BERT and its tokenizer are made from the training texts.
+#[derive(Parser)]
+struct Arguments {
+    /// Ranked lists to train on, .jsonl or .tsv [default: the lists that ship with the example]
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// Ranked lists to evaluate on [default: every tenth list of --data, which is then not trained on]
+    #[arg(long, value_name = "FILE")]
+    eval_data: Option<PathBuf>,
+    /// Model folder to start from [default: a small model with random weights]
+    #[arg(long, value_name = "DIR")]
+    backbone: Option<PathBuf>,
+    /// Where to write the model folder [default: target/reward-model, made anew each time]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Replace --output if it is a model folder already
+    #[arg(long)]
+    overwrite: bool,
+    /// How often each list is seen [default: 20 from random weights, 2 from a backbone]
+    #[arg(long, value_name = "N")]
+    epochs: Option<u32>,
+    /// Lists per step
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    batch_size: usize,
+    /// Highest learning rate [default: 1e-3 from random weights, 5e-5 from a backbone]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    learning_rate: Option<f64>,
+    /// The most tokens in a text, prompt included [default: 256 from random weights, what its folder
+    /// says from a backbone]
+    #[arg(long, value_name = "N")]
+    max_length: Option<usize>,
+    /// Seeds weights, shuffling and dropout
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// cpu, cuda or cuda:N
+    #[arg(long, value_name = "NAME", default_value = "cpu")]
+    device: String,
+    /// Threads to compute with [default: all]
+    #[arg(long, value_name = "N")]
+    threads: Option<u16>,
+    /// Print the result alone
+    #[arg(long)]
+    quiet: bool,
+}
+
+fn main() -> ExitCode {
+    support::report(|| run(&Arguments::parse()).map(|()| ExitCode::SUCCESS))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let output = arguments.output.clone().unwrap_or_else(|| support::DEFAULT_MODEL.into());
+    let overwrite = arguments.overwrite || arguments.output.is_none();
+    model::check_target(&output, overwrite)?;
+    let device = parse_device(&arguments.device)?;
+    let scratch = arguments.backbone.is_none();
+    let config = TrainConfig {
+        epochs: arguments.epochs.unwrap_or(if scratch { 20 } else { 2 }),
+        batch_size: arguments.batch_size,
+        learning_rate: arguments.learning_rate.unwrap_or(if scratch { 1e-3 } else { 5e-5 }),
+        seed: arguments.seed,
+        threads: arguments.threads,
+        ..TrainConfig::default()
+    };
+    config.check()?;
+
+    let (train, held_out) = read_data(arguments)?;
+    let (model, tokenizer) = match &arguments.backbone {
+        Some(folder) => {
+            let (model, tokenizer) = (model::load(folder, device)?, Tokenizer::load(folder)?);
+            let limits = arguments.max_length.map_or(tokenizer.limits(), Limits::new);
+            (model, tokenizer.with_limits(limits)?)
+        }
+        None => small_model(&train, arguments, device)?,
+    };
+
+    let mut progress = support::Progress::new(config.epochs, arguments.quiet);
+    let mut trainer = Trainer::new(model, tokenizer, config)?;
+    let evaluation = trainer.train(&train, &held_out, &mut |event| {
+        progress.show(event);
+        Ok(())
+    })?;
+    model::write_folder(&output, overwrite, |dir| {
+        trainer.scorer().write_into(dir)?;
+        write_metrics(&dir.join("metrics.json"), &evaluation)
+    })?;
+
+    if !arguments.quiet {
+        support::say(
+            "\nHeld-out lists, best to worst as ranked, with the reward of each response:\n",
+        );
+        for list in held_out.iter().take(4) {
+            if let Ok(rewards) = trainer.scorer().score_list(list) {
+                support::show_list(list, &rewards);
+            }
+        }
+    }
+    let result = match evaluation.metrics.pairwise_accuracy {
+        Some(accuracy) => format!(
+            "held-out pairwise accuracy {accuracy:.4} on {} pairs",
+            evaluation.metrics.pairs
+        ),
+        None => "no held-out pairs to evaluate on".into(),
+    };
+    support::say(format!("{result}; model folder: {}", output.display()));
+    Ok(())
+}
+
+/// The lists to train on and to evaluate on.
+fn read_data(arguments: &Arguments) -> Result<(Vec<RankedList>, Vec<RankedList>)> {
+    match (&arguments.data, &arguments.eval_data) {
+        (None, None) => Ok((
+            data::read(support::shipped("train.jsonl"))?,
+            data::read(support::shipped("eval.jsonl"))?,
+        )),
+        (None, Some(eval)) => Ok((data::read(support::shipped("train.jsonl"))?, data::read(eval)?)),
+        (Some(train), Some(eval)) => Ok((data::read(train)?, data::read(eval)?)),
+        (Some(train), None) => {
+            let (mut kept, mut held_out) = (Vec::new(), Vec::new());
+            for (number, list) in data::read(train)?.into_iter().enumerate() {
+                if number % 10 == 9 { &mut held_out } else { &mut kept }.push(list);
+            }
+            Ok((kept, held_out))
+        }
+    }
+}
+
+/// A small BERT with random weights, and a tokenizer trained on the same texts.
+fn small_model(
+    lists: &[RankedList],
+    arguments: &Arguments,
+    device: tch::Device,
+) -> Result<(Box<dyn RewardModel>, Tokenizer)> {
+    let max_length = arguments.max_length.unwrap_or(256);
+    let tokenizer = Tokenizer::train(support::texts(lists), 8000)?;
+    let tokenizer = tokenizer.with_limits(Limits::new(max_length))?;
+    let config = BertConfig {
+        vocab_size: tokenizer.vocab_size() as i64,
+        hidden_size: 128,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: 256,
+        max_position_embeddings: max_length as i64,
+        ..BertConfig::default()
+    };
+    let model = Bert::random(&config, arguments.seed as i64, device)?;
+    Ok((Box::new(model), tokenizer))
+}
+
+fn write_metrics(path: &Path, evaluation: &Evaluation) -> Result<()> {
+    let io = |source| Error::Io { action: "write", path: path.to_path_buf(), source };
+    let mut json = serde_json::to_string_pretty(evaluation).map_err(|e| io(e.into()))?;
+    json.push('\n');
+    std::fs::write(path, json).map_err(io)
+}

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Does Python read the folders that we write, and give the same rewards? `make test-python`.
+
+Trains a small model with `train_rm`, scores texts and prompt-response pairs with `score`, and
+compares with `AutoTokenizer` and `AutoModelForSequenceClassification` of the last transformers 4
+and of a recent transformers 5. Each lives in a folder under target/python, downloaded once.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+HOME = ROOT / "target" / "python"
+EXAMPLES = ROOT / "target" / "release" / "examples"
+TORCH = "torch==2.11.0"
+TRANSFORMERS = {"4": "transformers==4.57.6", "5": "transformers==5.23.0"}
+TOLERANCE = 1e-4
+
+# Of every kind and length: one character to more tokens than half the model's room, English,
+# Chinese, both, digits, accents, punctuation, emoji, spelled-out special tokens, no prompt.
+TEXTS = [
+    (None, "Superb!"),
+    (None, "a"),
+    (None, "好"),
+    (None, "I would come back tomorrow, and the day after, and the one after that."),
+    (None, "It arrived broken. The second one did too. I gave up and asked for my money back."),
+    (None, "这家店的牛肉面真好吃，老板也很热情，下次还会再来。"),
+    (None, "等了一个小时，菜是凉的，服务员还不理人。再也不会来了！"),
+    (None, "还行吧，没有想象中那么好，也不算差。"),
+    (None, "The café's crème brûlée: naïve, déjà vu; 10/10 für Größe."),
+    (None, "UPPER CASE and lower case, MiXeD."),
+    (None, "快递 3 天就到了, 包装 OK, 质量 so-so"),
+    (None, "😀👍🏽 nice 🚀"),
+    (None, "[SEP] is a token, so is [CLS], and [MASK]; [UNK] [PAD] too"),
+    (None, "tabs\tand\nnew lines\r\n are   white   space"),
+    (None, "supercalifragilisticexpialidocious antidisestablishmentarianism"),
+    (None, "$19.99 (was $24.50) — 20% off! #deal @home http://example.com/?a=b&c=d"),
+    (None, "word " * 100),
+    (None, "很" * 120),
+    (None, "it's don't won't can't shouldn't've"),
+    (None, "１２３ ＡＢＣ ｆｕｌｌｗｉｄｔｈ 「」、。"),
+    ("How was the hotel?", "Clean, quiet, ten steps from the sea."),
+    ("How was the hotel?", "Never again."),
+    ("这家酒店怎么样？", "房间很干净，早餐也不错。"),
+    ("这家酒店怎么样？", "隔音太差，一夜没睡。"),
+    ("Is it worth the money?", "不值"),
+    ("值得买吗？", "Yes, buy it."),
+    ("?", "!"),
+    ("A question that goes on " * 12, "Short answer."),
+    ("Short?", "An answer that goes on " * 20),
+    ("一个很长的问题" * 12, "一个很长的回答" * 10),
+    (" ", "a prompt of one space"),
+    ("[CLS] hello", "world [SEP]"),
+    ("line one\nline two", "line three\nline four"),
+    ("Tell me about the 2nd edition.", "The 2nd edition, 1987, has 312 pages."),
+    ("¿Qué tal?", "Muy bien, señor."),
+    ("Что нового?", "Ничего."),
+    ("こんにちは", "ありがとう"),
+    ("안녕", "고마워"),
+    ("😀", "😡"),
+    ("Would you recommend it?", "I would, to anyone who likes rain."),
+]
+
+
+def packages(specification, name, *options):
+    """A folder with a package, for PYTHONPATH; downloaded once."""
+    home = HOME / name
+    if not (home / "complete").exists():
+        print(f"downloading {specification}", file=sys.stderr)
+        python = HOME / "venv" / "bin" / "python"
+        if not python.exists():
+            venv.create(HOME / "venv", with_pip=True)
+        command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*command, *options, f"--target={home}", specification], check=True)
+        (home / "complete").touch()
+    return str(home)
+
+
+def ours(model):
+    lists = [{"responses": [text]} if prompt is None else {"prompt": prompt, "responses": [text]}
+             for prompt, text in TEXTS]
+    lines = "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in lists)
+    command = [EXAMPLES / "score", "--model", model]
+    done = subprocess.run(command, input=lines, stdout=subprocess.PIPE, text=True, check=True)
+    return [json.loads(line)["rewards"][0] for line in done.stdout.splitlines()]
+
+
+def theirs(model):
+    """Runs in the other Python: its rewards, one by one and in one padded batch."""
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    network = transformers.AutoModelForSequenceClassification.from_pretrained(model).eval()
+
+    def rewards(texts):
+        pairs = any(prompt is not None for prompt, _ in texts)
+        arguments = (
+            [[prompt for prompt, _ in texts], [text for _, text in texts]]
+            if pairs
+            else [[text for _, text in texts]]
+        )
+        with torch.no_grad():
+            batch = tokenizer(*arguments, padding=True, return_tensors="pt")
+            return network(**batch).logits.squeeze(-1).tolist()
+
+    alone = [reward for text in TEXTS for reward in rewards([text])]
+    single = [text for text in TEXTS if text[0] is None]
+    paired = [text for text in TEXTS if text[0] is not None]
+    print(
+        json.dumps(
+            {
+                "transformers": transformers.__version__,
+                "torch": torch.__version__,
+                "tokenizer": type(tokenizer).__name__,
+                "alone": alone,
+                "batch": rewards(single) + rewards(paired),
+            }
+        )
+    )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a model folder [default: one is trained for this]")
+    parser.add_argument("--theirs", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.theirs:
+        return theirs(arguments.model)
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = arguments.model or f"{folder}/model"
+        if not arguments.model:
+            subprocess.run(
+                [EXAMPLES / "train_rm", "--quiet", "--epochs", "10", "--output", model], check=True
+            )
+        expected = ours(model)
+        torch = packages(TORCH, "torch")
+        worst = 0.0
+        for major, specification in TRANSFORMERS.items():
+            path = os.pathsep.join([packages(specification, f"transformers-{major}"), torch])
+            done = subprocess.run(
+                [HOME / "venv" / "bin" / "python", __file__, "--theirs", "--model", model],
+                env={**os.environ, "PYTHONPATH": path},
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
+            found = json.loads(done.stdout)
+            largest = {
+                way: max(abs(a - b) for a, b in zip(expected, found[way], strict=True))
+                for way in ("alone", "batch")
+            }
+            print(
+                f"transformers {found['transformers']}, torch {found['torch']}, "
+                f"{found['tokenizer']}: largest difference of {len(TEXTS)} rewards "
+                f"{largest['alone']:.1e} one by one, {largest['batch']:.1e} in a padded batch"
+            )
+            worst = max(worst, *largest.values())
+        print(f"rewards from {min(expected):+.3f} to {max(expected):+.3f}")
+    if not worst <= TOLERANCE:
+        sys.exit(f"rewards differ by {worst:.1e}, more than {TOLERANCE:.0e}")
+
+
+if __name__ == "__main__":
+    main()

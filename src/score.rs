@@ -1,0 +1,141 @@
+//! [`Scorer`]: texts in, rewards out.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::model::{self, Mode, RewardModel};
+use crate::text::{sorted_batches, TokenizedList, TokenizedText, Tokenizer};
+use crate::torch::to_vec_f32;
+use crate::{Error, RankedList, Result, TokenBatch};
+
+/// A model and its tokenizer: the one path from texts to rewards, which evaluation, the examples
+/// and your program share.
+///
+/// Texts are tokenised in parallel, scored without gradients in batches of similar length, and
+/// come back in the order they went in. A text's reward does not depend on the others beyond
+/// rounding.
+///
+/// ```no_run
+/// use reward_model::{RankedList, Scorer, tch::Device};
+///
+/// let scorer = Scorer::load("target/reward-model", Device::Cpu)?;
+/// let list = RankedList::new(["It is superb.", "It works.", "It broke."])?
+///     .with_prompt("Is the kettle any good?");
+/// for (response, reward) in list.responses().iter().zip(&scorer.score_list(&list)?) {
+///     println!("{reward:+.3} {}", response.text());
+/// }
+/// # Ok::<(), reward_model::Error>(())
+/// ```
+pub struct Scorer {
+    model: Box<dyn RewardModel>,
+    tokenizer: Tokenizer,
+    /// The most tokens in a batch, padding included: enough to keep the machine busy, little enough
+    /// to need no thought.
+    batch_tokens: usize,
+}
+
+impl Scorer {
+    /// A scorer of this model, with the tokenizer that it was (or will be) trained with.
+    pub fn new(model: Box<dyn RewardModel>, tokenizer: Tokenizer) -> Scorer {
+        Scorer { model, tokenizer, batch_tokens: 8192 }
+    }
+
+    /// Reads a model folder: `config.json`, `model.safetensors`, `tokenizer.json` and
+    /// `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// If a file is missing, broken, or does not fit the others.
+    pub fn load(dir: impl AsRef<Path>, device: Device) -> Result<Scorer> {
+        let dir = dir.as_ref();
+        Ok(Scorer::new(model::load(dir, device)?, Tokenizer::load(dir)?))
+    }
+
+    /// Writes a model folder that [`load`](Self::load) and Python's
+    /// `AutoModelForSequenceClassification` read: all of it or nothing.
+    ///
+    /// # Errors
+    /// As [`model::write_folder`].
+    pub fn save(&self, dir: impl AsRef<Path>, overwrite: bool) -> Result<()> {
+        model::write_folder(dir, overwrite, |dir| self.write_into(dir))
+    }
+
+    /// Writes the files of a model folder into an existing folder; to be used with
+    /// [`model::write_folder`] where more files belong beside them.
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write_into(&self, dir: &Path) -> Result<()> {
+        self.model.save(dir)?;
+        self.tokenizer.save(dir)
+    }
+
+    /// The model.
+    pub fn model(&self) -> &dyn RewardModel {
+        self.model.as_ref()
+    }
+
+    /// The tokenizer.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The rewards of one list's responses, in the order of [`RankedList::responses`].
+    ///
+    /// # Errors
+    /// If a response is too long for the model, or the model fails.
+    pub fn score_list(&self, list: &RankedList) -> Result<Vec<f32>> {
+        let mut scores = self.score(std::slice::from_ref(list))?;
+        scores.pop().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// The rewards of each list's responses, in the order of [`RankedList::responses`]. A list that
+    /// cannot be scored, because a response is too long, is an error of its own.
+    ///
+    /// # Errors
+    /// If the model fails.
+    pub fn score(&self, lists: &[RankedList]) -> Result<Vec<Result<Vec<f32>>>> {
+        let tokenized = self.tokenizer.encode_lists(lists);
+        let texts: Vec<&TokenizedText> =
+            tokenized.iter().flatten().flat_map(|list: &TokenizedList| &list.texts).collect();
+        let mut rewards = self.score_tokenized(&texts)?.into_iter();
+        Ok(tokenized
+            .into_iter()
+            .map(|list| list.map(|list| rewards.by_ref().take(list.texts.len()).collect()))
+            .collect())
+    }
+
+    /// The reward of each tokenised text, in order.
+    ///
+    /// # Errors
+    /// If the model fails or gives anything but one f32 per text.
+    pub fn score_tokenized(&self, texts: &[&TokenizedText]) -> Result<Vec<f32>> {
+        let _no_grad = tch::no_grad_guard();
+        let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
+        let mut rewards = vec![0.0; texts.len()];
+        for batch in sorted_batches(&lengths, usize::MAX, self.batch_tokens) {
+            let tokens = TokenBatch::from_texts(batch.iter().map(|&at| texts[at]))?;
+            let scores = to_vec_f32(&forward(self.model(), &tokens, Mode::Evaluation)?)?;
+            for (&at, score) in batch.iter().zip(scores) {
+                rewards[at] = score;
+            }
+        }
+        Ok(rewards)
+    }
+}
+
+/// A model's rewards as `[texts]`, after a look at what it returned: the model may be anyone's.
+pub(crate) fn forward(model: &dyn RewardModel, batch: &TokenBatch, mode: Mode) -> Result<Tensor> {
+    let scores = model.forward(batch, mode)?;
+    let (size, kind, device) = (scores.size(), scores.f_kind()?, scores.device());
+    if size != [batch.texts() as i64, 1] || kind != Kind::Float || device != model.device() {
+        return Err(Error::InvalidArgument(format!(
+            "the model returned {kind:?} {size:?} on {device:?} for {} texts; a reward model returns \
+             Float [{}, 1] on its own device, {:?}",
+            batch.texts(),
+            batch.texts(),
+            model.device()
+        )));
+    }
+    Ok(scores.f_view([-1])?)
+}

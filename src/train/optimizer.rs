@@ -1,0 +1,205 @@
+//! AdamW, with its state kept by parameter name.
+
+use tch::{Kind, Tensor};
+
+use super::TrainConfig;
+use crate::{Error, Result};
+
+/// AdamW (Loshchilov & Hutter 2019) on the parameters that require a gradient:
+///
+/// ```text
+/// m ← β1 m + (1 − β1) g        v ← β2 v + (1 − β2) g²
+/// p ← (1 − η λ) p − η (m / (1 − β1^t)) / (√(v / (1 − β2^t)) + ε)
+/// ```
+///
+/// Weight decay λ is for matrices; biases and norms, which have one dimension, have none.
+pub(super) struct AdamW {
+    slots: Vec<Slot>,
+    steps: i32,
+    beta1: f64,
+    beta2: f64,
+    epsilon: f64,
+    weight_decay: f64,
+}
+
+struct Slot {
+    name: String,
+    parameter: Tensor,
+    mean: Tensor,
+    square: Tensor,
+}
+
+impl AdamW {
+    pub fn new(parameters: Vec<(String, Tensor)>, config: &TrainConfig) -> Result<AdamW> {
+        let slots: Vec<Slot> = parameters
+            .into_iter()
+            .filter(|(_, parameter)| parameter.requires_grad())
+            .map(|(name, parameter)| {
+                let (mean, square) = (parameter.f_zeros_like()?, parameter.f_zeros_like()?);
+                let (mean, square) = (mean.f_detach()?, square.f_detach()?);
+                Ok(Slot { name, parameter, mean, square })
+            })
+            .collect::<Result<_>>()?;
+        if slots.is_empty() {
+            return Err(Error::InvalidArgument(
+                "the model has no parameter that requires a gradient; there is nothing to train"
+                    .into(),
+            ));
+        }
+        Ok(AdamW {
+            slots,
+            steps: 0,
+            beta1: config.beta1,
+            beta2: config.beta2,
+            epsilon: config.epsilon,
+            weight_decay: config.weight_decay,
+        })
+    }
+
+    /// How many numbers are trained.
+    pub fn trainable(&self) -> u64 {
+        self.slots.iter().map(|slot| slot.parameter.numel() as u64).sum()
+    }
+
+    /// Forgets all gradients.
+    pub fn zero_grad(&mut self) {
+        for slot in &mut self.slots {
+            slot.parameter.zero_grad();
+        }
+    }
+
+    /// Scales the gradients so that their norm, all together, is at most `max_norm`; gives the norm
+    /// as it was. A norm that is not finite is left for the caller to refuse.
+    pub fn clip(&self, max_norm: f64) -> Result<f64> {
+        let _no_grad = tch::no_grad_guard();
+        let norms = self
+            .gradients()
+            .map(|(_, gradient)| Ok(gradient?.f_norm()?.f_to_kind(Kind::Double)?))
+            .collect::<Result<Vec<_>>>()?;
+        let norm = Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?;
+        if norm > max_norm && norm.is_finite() {
+            for (_, gradient) in self.gradients() {
+                let _ = gradient?.f_mul_scalar_(max_norm / norm)?;
+            }
+        }
+        Ok(norm)
+    }
+
+    /// The parameters whose gradients hold a NaN or an infinity.
+    pub fn not_finite(&self) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for (name, gradient) in self.gradients() {
+            if !gradient?.f_sum(Kind::Double)?.f_double_value(&[])?.is_finite() {
+                names.push(name.to_string());
+            }
+        }
+        Ok(names)
+    }
+
+    /// One step down the gradients.
+    pub fn step(&mut self, learning_rate: f64) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        self.steps += 1;
+        let correction1 = 1.0 - self.beta1.powi(self.steps);
+        let correction2 = 1.0 - self.beta2.powi(self.steps);
+        for slot in &mut self.slots {
+            let gradient = slot.parameter.f_grad()?;
+            if !gradient.defined() {
+                continue;
+            }
+            if slot.parameter.dim() > 1 {
+                let _ = slot.parameter.f_mul_scalar_(1.0 - learning_rate * self.weight_decay)?;
+            }
+            let _ = slot.mean.f_lerp_(&gradient, 1.0 - self.beta1)?;
+            let _ = slot.square.f_lerp_(&gradient.f_square()?, 1.0 - self.beta2)?;
+            let spread = slot
+                .square
+                .f_sqrt()?
+                .f_div_scalar_(correction2.sqrt())?
+                .f_add_scalar_(self.epsilon)?;
+            let update = slot.mean.f_div(&spread)?.f_mul_scalar_(learning_rate / correction1)?;
+            let _ = slot.parameter.f_sub_(&update)?;
+        }
+        Ok(())
+    }
+
+    fn gradients(&self) -> impl Iterator<Item = (&str, Result<Tensor>)> {
+        self.slots.iter().filter_map(|slot| match slot.parameter.f_grad() {
+            Ok(gradient) if !gradient.defined() => None,
+            gradient => Some((slot.name.as_str(), gradient.map_err(Error::from))),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::nn::{self, OptimizerConfig};
+    use tch::Device;
+
+    /// Ten steps on the same gradients as libtorch's own AdamW.
+    #[test]
+    fn agrees_with_libtorch() {
+        let start = Tensor::randn([4, 3], (Kind::Double, Device::Cpu));
+        let target = Tensor::randn([4, 3], (Kind::Double, Device::Cpu));
+        let config = TrainConfig { weight_decay: 0.1, ..TrainConfig::default() };
+
+        let ours = start.copy().set_requires_grad(true);
+        let mut adam = AdamW::new(vec![("p".into(), ours.shallow_clone())], &config).unwrap();
+        let mut vs = nn::VarStore::new(Device::Cpu);
+        let theirs = vs.root().var_copy("p", &start.to_kind(Kind::Float));
+        vs.double();
+        let theirs = {
+            let _ = theirs;
+            vs.variables()["p"].shallow_clone()
+        };
+        tch::no_grad(|| theirs.shallow_clone().copy_(&start));
+        let mut reference = nn::adamw(0.9, 0.999, 0.1).build(&vs, 1e-2).unwrap();
+        for _ in 0..10 {
+            adam.zero_grad();
+            (&ours - &target).square().sum(Kind::Double).backward();
+            adam.step(1e-2).unwrap();
+            reference.backward_step(&(&theirs - &target).square().sum(Kind::Double));
+        }
+        let difference = (&ours - &theirs).abs().max().double_value(&[]);
+        assert!(difference < 1e-12, "{difference:e}");
+        let moved = (&ours - &start).abs().max().double_value(&[]);
+        assert!(moved > 0.05, "{moved}");
+    }
+
+    #[test]
+    fn clipping_reports_the_norm_and_bounds_it() {
+        let tensors: Vec<(String, Tensor)> = [3.0f32, 4.0]
+            .iter()
+            .map(|&g| {
+                let p = Tensor::from_slice(&[0.0f32]).set_requires_grad(true);
+                (&p * f64::from(g)).sum(Kind::Float).backward();
+                (g.to_string(), p)
+            })
+            .collect();
+        let adam = AdamW::new(tensors, &TrainConfig::default()).unwrap();
+        assert_eq!(adam.clip(10.0).unwrap(), 5.0);
+        assert_eq!(adam.clip(1.0).unwrap(), 5.0);
+        assert!((adam.clip(10.0).unwrap() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn decay_is_for_matrices_and_frozen_parameters_are_left_alone() {
+        let make = |size: &[i64], trains: bool| {
+            let p = Tensor::ones(size, (Kind::Float, Device::Cpu)).set_requires_grad(trains);
+            if trains {
+                (&p * 0.0).sum(Kind::Float).backward();
+            }
+            p
+        };
+        let (matrix, bias, frozen) = (make(&[2, 2], true), make(&[2], true), make(&[2, 2], false));
+        let named = [&matrix, &bias, &frozen].map(|p| (String::new(), p.shallow_clone()));
+        let config = TrainConfig { weight_decay: 0.5, ..TrainConfig::default() };
+        let mut adam = AdamW::new(named.into(), &config).unwrap();
+        assert_eq!(adam.trainable(), 6);
+        adam.step(0.1).unwrap();
+        assert!((matrix.double_value(&[0, 0]) - 0.95).abs() < 1e-6);
+        assert_eq!(bias.double_value(&[0]), 1.0);
+        assert_eq!(frozen.double_value(&[0, 0]), 1.0);
+    }
+}
