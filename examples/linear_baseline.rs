@@ -37,13 +37,13 @@ struct Arguments {
     #[arg(long, value_name = "FILE")]
     eval_data: Option<PathBuf>,
     /// How often each list is seen
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = 5)]
     epochs: u32,
     /// Lists per step
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch_size: usize,
     /// Adam's learning rate
-    #[arg(long, value_name = "X", default_value_t = 3e-3)]
+    #[arg(long, value_name = "X", default_value_t = 3e-2)]
     learning_rate: f64,
     /// Decoupled weight decay
     #[arg(long, value_name = "X", default_value_t = 0.0)]

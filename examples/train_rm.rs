@@ -37,13 +37,13 @@ struct Arguments {
     /// Replace --output if it is a model folder already
     #[arg(long)]
     overwrite: bool,
-    /// How often each list is seen [default: 20 from random weights, 2 from a backbone]
+    /// How often each list is seen [default: 12 from random weights, 2 from a backbone]
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
     /// Lists per step
     #[arg(long, value_name = "N", default_value_t = 8)]
     batch_size: usize,
-    /// Highest learning rate [default: 1e-3 from random weights, 5e-5 from a backbone]
+    /// Highest learning rate [default: 5e-4 from random weights, 5e-5 from a backbone]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     learning_rate: Option<f64>,
     /// The most tokens in a text, prompt included [default: 256 from random weights, what its folder
@@ -75,9 +75,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     let device = parse_device(&arguments.device)?;
     let scratch = arguments.backbone.is_none();
     let config = TrainConfig {
-        epochs: arguments.epochs.unwrap_or(if scratch { 20 } else { 2 }),
+        epochs: arguments.epochs.unwrap_or(if scratch { 12 } else { 2 }),
         batch_size: arguments.batch_size,
-        learning_rate: arguments.learning_rate.unwrap_or(if scratch { 1e-3 } else { 5e-5 }),
+        learning_rate: arguments.learning_rate.unwrap_or(if scratch { 5e-4 } else { 5e-5 }),
         seed: arguments.seed,
         threads: arguments.threads,
         ..TrainConfig::default()
