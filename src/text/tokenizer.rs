@@ -100,6 +100,9 @@ impl Tokenizer {
         let json = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
         let config = read_config(&file.with_file_name(CONFIG))?;
         let special_tokens = read_config(&file.with_file_name(SPECIAL_TOKENS))?;
+        // `tokenizers` panics on some files that are not JSON at all.
+        serde_json::from_str::<serde::de::IgnoredAny>(&json)
+            .map_err(|error| unreadable(&file)(error.into()))?;
         let inner = json.parse().map_err(unreadable(&file))?;
         Tokenizer::new(inner, json, config, special_tokens).map_err(unreadable(&file))
     }
