@@ -37,7 +37,8 @@ struct Arguments {
     /// Replace --output if it is a model folder already
     #[arg(long)]
     overwrite: bool,
-    /// How often each list is seen [default: 12 from random weights, 2 from a backbone]
+    /// How often each list is seen [default: from random weights as often as makes 500 steps, but at
+    /// least 4 times; 2 from a backbone]
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
     /// Lists per step
@@ -73,9 +74,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     let overwrite = arguments.overwrite || arguments.output.is_none();
     model::check_target(&output, overwrite)?;
     let device = parse_device(&arguments.device)?;
+    let (train, held_out) = read_data(arguments)?;
     let scratch = arguments.backbone.is_none();
+    let steps_per_epoch = train.len().div_ceil(arguments.batch_size.max(1)).max(1);
+    let enough = 500_usize.div_ceil(steps_per_epoch).max(4) as u32;
     let config = TrainConfig {
-        epochs: arguments.epochs.unwrap_or(if scratch { 12 } else { 2 }),
+        epochs: arguments.epochs.unwrap_or(if scratch { enough } else { 2 }),
         batch_size: arguments.batch_size,
         learning_rate: arguments.learning_rate.unwrap_or(if scratch { 5e-4 } else { 5e-5 }),
         seed: arguments.seed,
@@ -84,7 +88,6 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     config.check()?;
 
-    let (train, held_out) = read_data(arguments)?;
     let (model, tokenizer) = match &arguments.backbone {
         Some(folder) => {
             let (model, tokenizer) = (model::load(folder, device)?, Tokenizer::load(folder)?);
@@ -160,6 +163,9 @@ fn small_model(
         num_hidden_layers: 2,
         num_attention_heads: 2,
         intermediate_size: 256,
+        // More than BERT's own: the model sees few texts, and each of them often.
+        hidden_dropout_prob: 0.3,
+        attention_probs_dropout_prob: 0.3,
         max_position_embeddings: max_length as i64,
         ..BertConfig::default()
     };
