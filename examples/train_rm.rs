@@ -37,7 +37,7 @@ struct Arguments {
     /// Replace --output if it is a model folder already
     #[arg(long)]
     overwrite: bool,
-    /// How often each list is seen [default: from random weights as often as makes 500 steps, but at
+    /// How often each list is seen [default: from random weights as often as makes 250 steps, but at
     /// least 4 times; 2 from a backbone]
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
@@ -77,7 +77,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let (train, held_out) = read_data(arguments)?;
     let scratch = arguments.backbone.is_none();
     let steps_per_epoch = train.len().div_ceil(arguments.batch_size.max(1)).max(1);
-    let enough = 500_usize.div_ceil(steps_per_epoch).max(4) as u32;
+    let enough = 250_usize.div_ceil(steps_per_epoch).max(4) as u32;
     let config = TrainConfig {
         epochs: arguments.epochs.unwrap_or(if scratch { enough } else { 2 }),
         batch_size: arguments.batch_size,
