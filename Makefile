@@ -30,7 +30,7 @@ test-python: libtorch
 
 accuracy: libtorch
 	$(CARGO) build --release --examples
-	$(PYTHON) scripts/accuracy.py
+	$(PYTHON) scripts/accuracy.py $(LISTS)
 
 bench: libtorch
 	$(CARGO) bench

@@ -109,7 +109,8 @@ fn print(results: &[Result<Vec<f32>, String>]) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     for result in results {
         match result {
-            Ok(rewards) => writeln!(out, "{}", json!({ "rewards": rewards }))?,
+            // Not through `Value`, which widens an f32 and with it its digits.
+            Ok(rewards) => writeln!(out, "{{\"rewards\":{}}}", serde_json::to_string(rewards)?)?,
             Err(error) => writeln!(out, "{}", json!({ "rewards": null, "error": error }))?,
         }
     }

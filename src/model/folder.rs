@@ -85,7 +85,7 @@ fn staging_in(parent: &Path) -> Result<tempfile::TempDir> {
     tempfile::Builder::new()
         .prefix(".reward-model-")
         .tempdir_in(parent)
-        .map_err(Error::io("write in", parent))
+        .map_err(Error::io("make a folder in it", parent))
 }
 
 /// Gives each file the permissions that new files get, and waits until its content is on disk.
