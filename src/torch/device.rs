@@ -6,6 +6,9 @@ use crate::{Error, Result};
 
 /// The device that a name stands for: `cpu`, `cuda` (the first GPU) or `cuda:N`.
 ///
+/// On Linux, asking for a GPU loads libtorch's CUDA library if the program is not linked with it
+/// (linkers drop it); do so before anything else asks libtorch for CUDA.
+///
 /// # Errors
 /// If the name is none of these, if the libtorch that is loaded has no CUDA, or if there is no such
 /// GPU: each says what to do.
@@ -27,10 +30,12 @@ pub fn parse_device(name: &str) -> Result<Device> {
             _ => return Err(error("no such device; use cpu, cuda or cuda:N".into())),
         },
     };
+    #[cfg(target_os = "linux")]
+    super::cuda::load().map_err(|missing| error(format!("{missing}; use cpu")))?;
     if !tch::utils::has_cuda() {
         return Err(error(
-            "the libtorch that is loaded finds no CUDA: it is a CPU build (`make libtorch CUDA=1` \
-             sets up the other), or there is no NVIDIA driver; use cpu"
+            "libtorch finds no CUDA here: no GPU, no NVIDIA driver, or a CPU build of libtorch; \
+             use cpu"
                 .into(),
         ));
     }

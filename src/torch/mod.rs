@@ -1,5 +1,7 @@
 //! The layer over libtorch: devices, uploads, dtypes. Nothing below it names `tch`.
 
+#[cfg(target_os = "linux")]
+mod cuda;
 mod device;
 #[cfg(feature = "models")]
 mod random;
