@@ -74,6 +74,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let overwrite = arguments.overwrite || arguments.output.is_none();
     model::check_target(&output, overwrite)?;
     let device = parse_device(&arguments.device)?;
+    let mut progress = support::Progress::new(arguments.quiet);
     let (train, held_out) = read_data(arguments)?;
     let scratch = arguments.backbone.is_none();
     let steps_per_epoch = train.len().div_ceil(arguments.batch_size.max(1)).max(1);
@@ -97,7 +98,6 @@ fn run(arguments: &Arguments) -> Result<()> {
         None => small_model(&train, arguments, device)?,
     };
 
-    let mut progress = support::Progress::new(config.epochs, arguments.quiet);
     let mut trainer = Trainer::new(model, tokenizer, config)?;
     let evaluation = trainer.train(&train, &held_out, &mut |event| {
         progress.show(event);

@@ -37,7 +37,8 @@ pub fn report(body: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
     }
 }
 
-/// A training run as a person sees it: a bar while it goes, a line after each epoch.
+/// A training run as a person sees it: a sign of life while data are read and tokenised, a bar while
+/// it trains, a line after each epoch.
 pub struct Progress {
     bar: ProgressBar,
     epochs: u32,
@@ -46,9 +47,10 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub fn new(epochs: u32, quiet: bool) -> Progress {
-        let bar = ProgressBar::hidden();
-        Progress { bar, epochs, quiet, lists: 0 }
+    pub fn new(quiet: bool) -> Progress {
+        let bar = if quiet { ProgressBar::hidden() } else { spinner() };
+        bar.set_message("reading and tokenising");
+        Progress { bar, epochs: 0, quiet, lists: 0 }
     }
 
     pub fn show(&mut self, event: &Event) {
@@ -57,6 +59,8 @@ impl Progress {
         }
         match event {
             Event::Started(start) => {
+                self.bar.finish_and_clear();
+                self.epochs = (start.steps / start.steps_per_epoch) as u32;
                 self.line(format!(
                     "training on {} lists, {} held out; {} parameters, {} steps",
                     start.lists,
