@@ -369,6 +369,10 @@ fn configurations_that_are_not_supported_say_what_is() {
             "hidden_size = 0: must be from 1 to 16777216",
         ),
         (
+            r#"{"model_type": "bert", "num_hidden_layers": 2000000}"#,
+            "num_hidden_layers = 2000000: must be from 1 to 1024",
+        ),
+        (
             r#"{"model_type": "bert", "hidden_dropout_prob": 1.0}"#,
             "hidden_dropout_prob = 1: must be at least 0 and below 1",
         ),

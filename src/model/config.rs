@@ -165,24 +165,26 @@ impl BertConfig {
     /// # Errors
     /// An [`Error::Config`] for the first one that is not.
     pub fn check(&self) -> Result<()> {
-        let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
-            ("num_labels", self.num_labels),
-        ];
-        // Far above any model, and far below where products of two sizes overflow.
+        // Far above any model, and far below where products of two sizes overflow; a file that asks
+        // for more layers than this would keep a machine busy with naming what is missing.
         const MOST: i64 = 1 << 24;
+        const MOST_LAYERS: i64 = 1 << 10;
+        let sizes = [
+            ("vocab_size", self.vocab_size, MOST),
+            ("hidden_size", self.hidden_size, MOST),
+            ("num_hidden_layers", self.num_hidden_layers, MOST_LAYERS),
+            ("num_attention_heads", self.num_attention_heads, MOST),
+            ("intermediate_size", self.intermediate_size, MOST),
+            ("max_position_embeddings", self.max_position_embeddings, MOST),
+            ("type_vocab_size", self.type_vocab_size, MOST),
+            ("num_labels", self.num_labels, MOST),
+        ];
         let config = |field, value: String, message: &str| {
             Err(Error::Config { field, value, message: message.into() })
         };
-        for (field, size) in sizes {
-            if !(1..=MOST).contains(&size) {
-                return config(field, size.to_string(), "must be from 1 to 16777216");
+        for (field, size, most) in sizes {
+            if !(1..=most).contains(&size) {
+                return config(field, size.to_string(), &format!("must be from 1 to {most}"));
             }
         }
         if self.hidden_size % self.num_attention_heads != 0 {
