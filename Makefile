@@ -36,9 +36,9 @@ bench: libtorch
 	$(CARGO) bench
 
 doc: libtorch
-	$(CARGO) doc --no-deps --open
+	$(CARGO) doc --release --no-deps --open
 
 lint: libtorch
 	$(CARGO) fmt --check
 	$(CARGO) clippy --release --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --no-deps
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --release --no-deps
