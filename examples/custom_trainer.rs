@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use reward_model::tch::{self, Device, Kind, Tensor};
 use reward_model::text::{TokenizedList, Tokenizer};
 use reward_model::{
-    data, rank_loss, Bert, BertConfig, Mode, RankedList, Result, RewardModel, TokenBatch,
+    data, rank_loss, EncoderConfig, Mode, RankedList, Result, RewardModel, TokenBatch, Transformer,
 };
 
 const EPOCHS: i64 = 6;
@@ -28,15 +28,15 @@ fn run() -> Result<()> {
     let held_out = strict(data::read(support::shipped("eval.jsonl"))?);
     let tokenizer = Tokenizer::train(support::texts(&train), 8000)?;
     let (train, held_out) = (encode(&tokenizer, &train)?, encode(&tokenizer, &held_out)?);
-    let config = BertConfig {
+    let config = EncoderConfig {
         vocab_size: tokenizer.vocab_size() as i64,
         hidden_size: 128,
         num_hidden_layers: 2,
         num_attention_heads: 2,
         intermediate_size: 256,
-        ..BertConfig::default()
+        ..EncoderConfig::default()
     };
-    let model: Box<dyn RewardModel> = Box::new(Bert::random(&config, 0, Device::Cpu)?);
+    let model: Box<dyn RewardModel> = Box::new(Transformer::random(config, 0, Device::Cpu)?);
 
     let mut optimizer = Adam::new(model.as_ref())?;
     let mut step = 0;

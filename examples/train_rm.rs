@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    data, model, parse_device, tch, Bert, BertConfig, Error, Evaluation, RankedList, Result,
-    RewardModel, TrainConfig, Trainer,
+    data, model, parse_device, tch, EncoderConfig, Error, Evaluation, RankedList, Result,
+    RewardModel, TrainConfig, Trainer, Transformer,
 };
 
 /// Train a reward model on ranked lists.
@@ -157,7 +157,7 @@ fn small_model(
     let max_length = arguments.max_length.unwrap_or(256);
     let tokenizer = Tokenizer::train(support::texts(lists), 8000)?;
     let tokenizer = tokenizer.with_limits(Limits::new(max_length))?;
-    let config = BertConfig {
+    let config = EncoderConfig {
         vocab_size: tokenizer.vocab_size() as i64,
         hidden_size: 128,
         num_hidden_layers: 2,
@@ -167,9 +167,9 @@ fn small_model(
         hidden_dropout_prob: 0.3,
         attention_probs_dropout_prob: 0.3,
         max_position_embeddings: max_length as i64,
-        ..BertConfig::default()
+        ..EncoderConfig::default()
     };
-    let model = Bert::random(&config, arguments.seed as i64, device)?;
+    let model = Transformer::random(config, arguments.seed as i64, device)?;
     Ok((Box::new(model), tokenizer))
 }
 

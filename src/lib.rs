@@ -30,21 +30,22 @@
 //!
 //! ```no_run
 //! use reward_model::{
-//!     data, tch::Device, text::Tokenizer, Bert, BertConfig, RankedList, Scorer, TrainConfig, Trainer,
+//!     data, tch::Device, text::Tokenizer, EncoderConfig, RankedList, Scorer, TrainConfig, Trainer,
+//!     Transformer,
 //! };
 //!
 //! let lists = data::read("lists.jsonl")?;
 //! let texts = lists.iter().flat_map(|list| list.responses()).map(|response| response.text());
 //! let tokenizer = Tokenizer::train(texts, 8000)?;
-//! let config = BertConfig {
+//! let config = EncoderConfig {
 //!     vocab_size: tokenizer.vocab_size() as i64,
 //!     hidden_size: 128,
 //!     num_hidden_layers: 2,
 //!     num_attention_heads: 2,
 //!     intermediate_size: 256,
-//!     ..BertConfig::default()
+//!     ..EncoderConfig::default()
 //! };
-//! let model = Bert::random(&config, 0, Device::Cpu)?;
+//! let model = Transformer::random(config, 0, Device::Cpu)?;
 //! let settings = TrainConfig { learning_rate: 1e-3, ..TrainConfig::default() };
 //! let mut trainer = Trainer::new(Box::new(model), tokenizer, settings)?;
 //! trainer.train(&lists, &[], &mut |_event| Ok(()))?;
@@ -64,7 +65,7 @@
 //! |---|---|
 //! | none of them | [`RankedList`], [`metrics`], [`data`] readers, the [losses](loss) |
 //! | `text` | [`text::Tokenizer`], [`TokenBatch`] |
-//! | `models` | [`RewardModel`], [`Bert`], [`Scorer`], model folders |
+//! | `models` | [`RewardModel`], [`Transformer`], [`Scorer`], model folders |
 //! | `train` (default) | [`Trainer`] |
 //! | `download-libtorch`, `doc-only` | forwarded to tch |
 //!
@@ -93,7 +94,9 @@ mod train;
 pub use error::{BoxError, Error, Result};
 pub use loss::{rank_loss, Lists, PairFunction, RankLoss, Reduction, Ties};
 #[cfg(feature = "models")]
-pub use model::{Bert, BertConfig, Mode, RewardModel};
+pub use model::{
+    DecoderConfig, EncoderConfig, LoadOptions, Mode, ModelConfig, RewardModel, Transformer,
+};
 pub use ranking::{RankedList, Ranking, Response};
 #[cfg(feature = "models")]
 pub use score::Scorer;

@@ -7,11 +7,12 @@ use std::path::Path;
 use proptest::prelude::*;
 use reward_model::tch::{Device, Kind, Tensor};
 use reward_model::{
-    model, Bert, BertConfig, Error, Mode, Result, RewardModel, TokenBatch, TokenizedText,
+    model, EncoderConfig, Error, LoadOptions, Mode, Result, RewardModel, TokenBatch, TokenizedText,
+    Transformer,
 };
 
-fn config() -> BertConfig {
-    BertConfig {
+fn config() -> EncoderConfig {
+    EncoderConfig {
         vocab_size: 50,
         hidden_size: 24,
         num_hidden_layers: 2,
@@ -20,12 +21,12 @@ fn config() -> BertConfig {
         max_position_embeddings: 30,
         // Large enough for every token to matter in the scores.
         initializer_range: 0.3,
-        ..BertConfig::default()
+        ..EncoderConfig::default()
     }
 }
 
-fn bert() -> Bert {
-    Bert::random(&config(), 1, Device::Cpu).unwrap()
+fn bert() -> Transformer {
+    Transformer::random(config(), 1, Device::Cpu).unwrap()
 }
 
 fn scores(model: &dyn RewardModel, texts: &[TokenizedText], mode: Mode) -> Vec<f32> {
@@ -144,7 +145,7 @@ fn dropout_is_for_training_and_follows_the_seed() {
 #[test]
 fn the_same_seed_gives_the_same_model() {
     let values = |seed| {
-        let model = Bert::random(&config(), seed, Device::Cpu).unwrap();
+        let model = Transformer::random(config(), seed, Device::Cpu).unwrap();
         scores(&model, &[TokenizedText::from_ids([1, 2, 3])], Mode::Evaluation)
     };
     assert_eq!(values(5), values(5));
@@ -153,7 +154,8 @@ fn the_same_seed_gives_the_same_model() {
 
 #[test]
 fn names_and_shapes_are_those_of_hugging_face() {
-    let model = Bert::random(&BertConfig { num_hidden_layers: 1, ..config() }, 0, Device::Cpu);
+    let model =
+        Transformer::random(EncoderConfig { num_hidden_layers: 1, ..config() }, 0, Device::Cpu);
     let found: Vec<(String, Vec<i64>)> =
         model.unwrap().parameters().into_iter().map(|(name, t)| (name, t.size())).collect();
     let layer = "bert.encoder.layer.0";
@@ -235,7 +237,7 @@ fn a_saved_model_gives_the_same_scores_bit_for_bit() {
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replacen('{', "{\n  \"finetuning_task\": \"rank\",", 1)).unwrap();
     let again = folder.path().join("again");
-    let loaded = Bert::load(&dir, Device::Cpu).unwrap();
+    let loaded = Transformer::load(&dir, &LoadOptions::default()).unwrap();
     model::write_folder(&again, false, |dir| loaded.save(dir)).unwrap();
     let weights = |dir: &Path| fs::read(dir.join("model.safetensors")).unwrap();
     assert_eq!(weights(&dir), weights(&again));
@@ -264,7 +266,7 @@ fn load(dir: &Path) -> Result<()> {
 fn tensors_that_do_not_fit_are_all_named() {
     let folder = folder_with(|tensors| {
         tensors.retain(|(name, _)| name != "classifier.bias");
-        tensors.push(("cls.predictions.bias".into(), Tensor::from_slice(&[1.0f32])));
+        tensors.push(("bert.extra.bias".into(), Tensor::from_slice(&[1.0f32])));
         let query =
             tensors.iter_mut().find(|(name, _)| name.ends_with("1.attention.self.query.bias"));
         query.unwrap().1 = Tensor::zeros([7], (Kind::Float, Device::Cpu));
@@ -280,7 +282,7 @@ fn tensors_that_do_not_fit_are_all_named() {
             "bert.encoder.layer.1.attention.self.query.bias: is [7], must be [24]",
             "bert.pooler.dense.bias: is I64, must be F64, F32, F16 or BF16",
             "classifier.bias: is missing",
-            "cls.predictions.bias: is not expected",
+            "bert.extra.bias: is not expected",
         ]
     );
 }
@@ -338,8 +340,8 @@ proptest! {
     #[test]
     fn damaged_configurations_never_panic(at in any::<prop::sample::Index>(), byte in any::<u8>()) {
         let folder = tempfile::tempdir().unwrap();
-        let small = BertConfig { vocab_size: 5, num_hidden_layers: 1, ..config() };
-        Bert::random(&small, 0, Device::Cpu).unwrap().save(folder.path()).unwrap();
+        let small = EncoderConfig { vocab_size: 5, num_hidden_layers: 1, ..config() };
+        Transformer::random(small, 0, Device::Cpu).unwrap().save(folder.path()).unwrap();
         let file = folder.path().join("config.json");
         let mut bytes = fs::read(&file).unwrap();
         let at = at.index(bytes.len());
@@ -354,11 +356,56 @@ fn configurations_that_are_not_supported_say_what_is() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("config.json");
     for (config, expected) in [
-        (r#"{"model_type": "llama"}"#, r#"model_type "llama" is not supported; it must be bert"#),
-        (r#"{"hidden_size": 8}"#, "there is no model_type; it must be bert"),
+        (
+            r#"{"model_type": "t5"}"#,
+            "model_type \"t5\" is not supported; must be one of bert, roberta, xlm-roberta, \
+             distilbert, gpt2, llama, mistral, qwen2, qwen3",
+        ),
+        (
+            r#"{"hidden_size": 8}"#,
+            "there is no model_type; must be one of bert, roberta, xlm-roberta, distilbert, gpt2, \
+             llama, mistral, qwen2, qwen3",
+        ),
         (
             r#"{"model_type": "bert", "position_embedding_type": "relative_key"}"#,
-            r#"position_embedding_type = "relative_key" is not supported; only "absolute""#,
+            r#"position_embedding_type = "relative_key": not supported; only "absolute" is"#,
+        ),
+        (
+            r#"{"model_type": "llama", "quantization_config": {"bits": 4}}"#,
+            r#"quantization_config = {"bits":4}: not supported"#,
+        ),
+        (
+            r#"{"model_type": "bert", "hidden_size": "8"}"#,
+            r#"hidden_size = "8": invalid type: string "8", expected i64 (such as 768)"#,
+        ),
+        (
+            r#"{"model_type": "distilbert", "dim": 8.5}"#,
+            "dim = 8.5: invalid type: floating point `8.5`, expected i64 (such as 768)",
+        ),
+        (
+            r#"{"model_type": "qwen2", "layer_types": ["chunked_attention"], "num_hidden_layers": 1}"#,
+            r#"layer_types = "chunked_attention": not supported; must be full_attention or sliding_attention"#,
+        ),
+        (
+            r#"{"model_type": "qwen3", "num_key_value_heads": 5}"#,
+            "num_key_value_heads = 5: must divide num_attention_heads",
+        ),
+        (
+            r#"{"model_type": "llama", "rope_scaling": {"rope_type": "longrope", "factor": 2}}"#,
+            "rope_scaling.rope_type = \"longrope\": not supported; must be default, linear, \
+             dynamic, llama3 or yarn",
+        ),
+        (
+            r#"{"model_type": "llama", "rope_parameters": {"rope_type": "linear"}}"#,
+            "rope_parameters: has no factor",
+        ),
+        (
+            r#"{"model_type": "llama", "rope_parameters": {"partial_rotary_factor": 0.5}}"#,
+            "rope_parameters.partial_rotary_factor = 0.5: not supported with default",
+        ),
+        (
+            r#"{"model_type": "llama", "rope_parameters": {"full_attention": {"rope_theta": 1e4}}}"#,
+            r#"rope_parameters.full_attention = {"rope_theta":10000.0}: not supported with default"#,
         ),
         (
             r#"{"model_type": "bert", "hidden_size": 30, "num_attention_heads": 4}"#,

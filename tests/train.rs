@@ -7,8 +7,8 @@ use reward_model::metrics::{RankMeter, Scored};
 use reward_model::tch::{Device, Kind, Tensor};
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    Bert, BertConfig, Error, Evaluation, Event, Lists, Mode, RankLoss, RankedList, Reduction,
-    Result, RewardModel, Step, TokenBatch, TrainConfig, Trainer,
+    EncoderConfig, Error, Evaluation, Event, Lists, Mode, RankLoss, RankedList, Reduction, Result,
+    RewardModel, Step, TokenBatch, TrainConfig, Trainer, Transformer,
 };
 
 const GOOD: [&str; 4] = ["superb", "lovely", "great", "delightful"];
@@ -41,16 +41,16 @@ fn tokenizer() -> Tokenizer {
 }
 
 fn bert(seed: i64) -> Box<dyn RewardModel> {
-    let config = BertConfig {
+    let config = EncoderConfig {
         vocab_size: tokenizer().vocab_size() as i64,
         hidden_size: 16,
         num_hidden_layers: 1,
         num_attention_heads: 2,
         intermediate_size: 32,
         max_position_embeddings: 24,
-        ..BertConfig::default()
+        ..EncoderConfig::default()
     };
-    Box::new(Bert::random(&config, seed, Device::Cpu).unwrap())
+    Box::new(Transformer::random(config, seed, Device::Cpu).unwrap())
 }
 
 fn config() -> TrainConfig {

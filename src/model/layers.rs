@@ -1,6 +1,9 @@
 //! The layers that transformers are made of, with Hugging Face's names and initial values.
+//!
+//! Parameters are f32. What comes in in another dtype is multiplied in that dtype and goes out in
+//! it; norms are computed in f32 all the same.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use super::config::Activation;
 use super::weights::{Init, Weights};
@@ -9,40 +12,101 @@ use crate::Result;
 /// y = x Wᵀ + b.
 pub(super) struct Linear {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
+    /// Whether the weight is `[inputs, outputs]`, as GPT-2 has it.
+    transposed: bool,
+}
+
+/// What a [`Linear`] looks like on disk.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// `[outputs, inputs]` and a bias.
+    Biased,
+    /// `[outputs, inputs]`.
+    Plain,
+    /// `[inputs, outputs]` and a bias.
+    Conv1d,
+}
+
+impl Form {
+    pub fn with_bias(bias: bool) -> Form {
+        if bias {
+            Form::Biased
+        } else {
+            Form::Plain
+        }
+    }
 }
 
 impl Linear {
-    pub fn new(w: &mut Weights, name: &str, inputs: i64, outputs: i64, std: f64) -> Result<Linear> {
-        let weight =
-            w.parameter(format!("{name}.weight"), &[outputs, inputs], Init::Normal(std))?;
-        let bias = w.parameter(format!("{name}.bias"), &[outputs], Init::Zeros)?;
-        Ok(Linear { weight, bias })
+    pub fn new(
+        w: &mut Weights,
+        name: &str,
+        inputs: i64,
+        outputs: i64,
+        std: f64,
+        form: Form,
+    ) -> Result<Linear> {
+        let transposed = form == Form::Conv1d;
+        let shape = if transposed { [inputs, outputs] } else { [outputs, inputs] };
+        let weight = w.parameter(format!("{name}.weight"), &shape, Init::Normal(std))?;
+        let bias = match form {
+            Form::Plain => None,
+            _ => Some(w.parameter(format!("{name}.bias"), &[outputs], Init::Zeros)?),
+        };
+        Ok(Linear { weight, bias, transposed })
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, Some(&self.bias))?)
+        let weight = cast(&self.weight, x)?;
+        let weight = if self.transposed { weight.f_transpose(0, 1)? } else { weight };
+        let bias = self.bias.as_ref().map(|bias| cast(bias, x)).transpose()?;
+        Ok(x.f_linear(&weight, bias.as_ref())?)
     }
 }
 
-/// Layer normalisation over the last dimension.
-pub(super) struct LayerNorm {
+/// `parameter` in the dtype of `x`.
+fn cast(parameter: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let kind = x.f_kind()?;
+    Ok(if parameter.f_kind()? == kind {
+        parameter.shallow_clone()
+    } else {
+        parameter.f_to_kind(kind)?
+    })
+}
+
+/// Normalisation over the last dimension: by mean and variance with a bias (Ba et al. 2016), or by
+/// the root mean square without (Zhang & Sennrich 2019).
+pub(super) struct Norm {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     width: i64,
     eps: f64,
 }
 
-impl LayerNorm {
-    pub fn new(w: &mut Weights, name: &str, width: i64, eps: f64) -> Result<LayerNorm> {
+impl Norm {
+    pub fn layer(w: &mut Weights, name: &str, width: i64, eps: f64) -> Result<Norm> {
         let weight = w.parameter(format!("{name}.weight"), &[width], Init::Ones)?;
         let bias = w.parameter(format!("{name}.bias"), &[width], Init::Zeros)?;
-        Ok(LayerNorm { weight, bias, width, eps })
+        Ok(Norm { weight, bias: Some(bias), width, eps })
+    }
+
+    pub fn rms(w: &mut Weights, name: &str, width: i64, eps: f64) -> Result<Norm> {
+        let weight = w.parameter(format!("{name}.weight"), &[width], Init::Ones)?;
+        Ok(Norm { weight, bias: None, width, eps })
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (weight, bias) = (Some(&self.weight), Some(&self.bias));
-        Ok(x.f_layer_norm([self.width], weight, bias, self.eps, false)?)
+        let kind = x.f_kind()?;
+        let x = if kind == Kind::Float { x.shallow_clone() } else { x.f_to_kind(Kind::Float)? };
+        let normed = match &self.bias {
+            Some(bias) => {
+                let (weight, bias) = (Some(&self.weight), Some(bias));
+                x.f_layer_norm([self.width], weight, bias, self.eps, false)?
+            }
+            None => x.f_rms_norm([self.width], Some(&self.weight), self.eps)?,
+        };
+        Ok(if kind == Kind::Float { normed } else { normed.f_to_kind(kind)? })
     }
 }
 
@@ -60,6 +124,17 @@ impl Embedding {
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
         Ok(Tensor::f_embedding(&self.weight, ids, -1, false, false)?)
     }
+
+    /// Leaves the table as it is in training.
+    pub fn freeze(&self) -> Result<()> {
+        let _ = self.weight.f_set_requires_grad(false)?;
+        Ok(())
+    }
+
+    /// The table: `[rows, width]`.
+    pub fn table(&self) -> &Tensor {
+        &self.weight
+    }
 }
 
 impl Activation {
@@ -67,8 +142,10 @@ impl Activation {
         Ok(match self {
             Activation::Gelu => x.f_gelu("none")?,
             Activation::GeluTanh => x.f_gelu("tanh")?,
+            Activation::QuickGelu => x.f_mul(&x.f_mul_scalar(1.702)?.f_sigmoid()?)?,
             Activation::Relu => x.f_relu()?,
             Activation::Silu => x.f_silu()?,
+            Activation::Tanh => x.f_tanh()?,
         })
     }
 }

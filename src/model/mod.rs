@@ -1,23 +1,34 @@
 //! Models that score texts, and the folders they live in.
 //!
 //! [`RewardModel`] is what the trainer and the [`Scorer`](crate::Scorer) ask of a model; another
-//! crate can implement it in a page. [`Bert`] is the one that comes with this crate; [`load`] reads
-//! a model folder.
+//! crate can implement it in a page. [`Transformer`] is the one that comes with this crate, for the
+//! architectures of [`EncoderType`] and [`DecoderType`]; [`load`] reads a model folder.
 
-mod bert;
+mod checkpoint;
 mod config;
+mod decoder;
+mod encoder;
 mod folder;
+mod head;
 mod layers;
+mod names;
 mod packed;
+mod save;
+mod transformer;
 mod weights;
 
 use std::path::Path;
 
 use tch::{Device, Tensor};
 
-pub use bert::Bert;
-pub use config::{Activation, BertConfig};
+pub use config::{
+    Activation, DecoderConfig, DecoderType, EncoderConfig, EncoderType, ModelConfig, Rope,
+    RopeScaling,
+};
 pub use folder::{check_target, write_folder};
+pub use names::HeadSource;
+pub use save::{SaveDtype, SaveOptions};
+pub use transformer::{LoadOptions, Loaded, Precision, Transformer};
 
 use crate::{Result, TokenBatch};
 
@@ -98,6 +109,12 @@ pub trait RewardModel {
     /// Where the parameters are, and where scores will be.
     fn device(&self) -> Device;
 
+    /// The part of the model that a parameter belongs to, for training some parts only or with
+    /// other learning rates. By default [`Part::Other`].
+    fn part(&self, _name: &str) -> Part {
+        Part::Other
+    }
+
     /// Writes the model's files into an existing folder.
     ///
     /// # Errors
@@ -105,11 +122,27 @@ pub trait RewardModel {
     fn save(&self, dir: &Path) -> Result<()>;
 }
 
-/// Reads the model of a folder: `config.json` and `model.safetensors`.
+/// A part of a model, from its input to its output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Part {
+    /// Not known.
+    Other,
+    /// Embeddings of tokens, positions and segments, with their norm.
+    Embeddings,
+    /// A layer, from 0 at the input.
+    Layer(usize),
+    /// The norm after the last layer.
+    FinalNorm,
+    /// What stands between the last hidden states and the outputs; new where a pretrained model is
+    /// given another task.
+    Head,
+}
+
+/// Reads the model of a folder; [`Transformer::load`] with the defaults.
 ///
 /// # Errors
-/// If a file is missing or broken, the model type is not supported, or tensors are missing,
-/// unexpected or of the wrong shape (all are named).
+/// As [`Transformer::load`].
 pub fn load(dir: impl AsRef<Path>, device: Device) -> Result<Box<dyn RewardModel>> {
-    Ok(Box::new(Bert::load(dir, device)?))
+    Ok(Box::new(Transformer::load(dir, &LoadOptions::on(device))?))
 }

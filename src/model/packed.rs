@@ -17,6 +17,10 @@ pub(super) struct Packed {
     pub positions: Tensor,
     /// Where each text starts; `[texts]`, int64.
     pub first: Tensor,
+    /// The last token of each text; `[texts]`, int64.
+    pub last: Tensor,
+    /// The number of tokens of each text.
+    pub lengths: Vec<usize>,
     texts: i64,
     longest: i64,
     padding: Option<Padding>,
@@ -59,6 +63,8 @@ impl Packed {
             segments: upload_indices(batch.segments().iter().map(|&s| s.into()), device)?,
             positions: upload_indices(spans().flat_map(|span| 0..span.len()), device)?,
             first: upload_indices(spans().map(|span| span.start), device)?,
+            last: upload_indices(spans().map(|span| span.end.saturating_sub(1)), device)?,
+            lengths: batch.lengths().collect(),
             texts: batch.texts() as i64,
             longest: longest as i64,
             padding,
@@ -81,6 +87,25 @@ impl Packed {
             Some(padding) => x.f_index_select(0, &padding.tokens)?,
             None => x,
         })
+    }
+
+    /// Which keys a query may look at where it sees `window` tokens up to and including itself:
+    /// bool, `[longest, longest]`; `None` if that is all up to itself. The padding comes after all
+    /// real tokens, so that none of them sees it.
+    pub fn window_mask(&self, window: i64) -> Result<Option<Tensor>> {
+        if window >= self.longest {
+            return Ok(None);
+        }
+        let options = (tch::Kind::Bool, self.ids.device());
+        let all = Tensor::f_ones([self.longest, self.longest], options)?;
+        Ok(Some(all.f_tril(0)?.f_triu(1 - window)?))
+    }
+
+    /// The text of each token; `[tokens]`, int64.
+    pub fn text_of_token(&self) -> Result<Tensor> {
+        let texts = self.lengths.iter().enumerate();
+        let of = texts.flat_map(|(text, &length)| std::iter::repeat_n(text, length));
+        upload_indices(of, self.ids.device())
     }
 
     /// Which keys attention may look at: bool, `[texts, 1, 1, longest]`; `None` if all.

@@ -1,0 +1,197 @@
+//! The body of BERT and its relatives: every token sees every other.
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::{EncoderConfig, EncoderType};
+use super::layers::{dropout, Embedding, Form, Linear, Norm};
+use super::packed::Packed;
+use super::weights::Weights;
+use crate::torch::upload;
+use crate::{Error, Result, TokenBatch};
+
+/// An encoder without its head.
+pub(super) struct Encoder {
+    config: EncoderConfig,
+    words: Embedding,
+    positions: Embedding,
+    segments: Option<Embedding>,
+    norm: Norm,
+    layers: Vec<Layer>,
+}
+
+struct Layer {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    attention_norm: Norm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: Norm,
+}
+
+/// What the parts of a layer are called, in the order of [`Layer`].
+struct LayerNames {
+    layers: &'static str,
+    parts: [&'static str; 8],
+}
+
+impl LayerNames {
+    fn of(kind: EncoderType) -> LayerNames {
+        match kind {
+            EncoderType::DistilBert => LayerNames {
+                layers: "transformer.layer",
+                parts: [
+                    "attention.q_lin",
+                    "attention.k_lin",
+                    "attention.v_lin",
+                    "attention.out_lin",
+                    "sa_layer_norm",
+                    "ffn.lin1",
+                    "ffn.lin2",
+                    "output_layer_norm",
+                ],
+            },
+            _ => LayerNames {
+                layers: "encoder.layer",
+                parts: [
+                    "attention.self.query",
+                    "attention.self.key",
+                    "attention.self.value",
+                    "attention.output.dense",
+                    "attention.output.LayerNorm",
+                    "intermediate.dense",
+                    "output.dense",
+                    "output.LayerNorm",
+                ],
+            },
+        }
+    }
+}
+
+impl Encoder {
+    pub fn new(config: &EncoderConfig, w: &mut Weights) -> Result<Encoder> {
+        let EncoderConfig {
+            hidden_size: width, initializer_range: std, layer_norm_eps: eps, ..
+        } = *config;
+        let (inner, prefix) = (config.intermediate_size, config.model_type.prefix());
+        let mut embedding = |name: &str, rows| {
+            Embedding::new(w, &format!("{prefix}embeddings.{name}"), rows, width, std)
+        };
+        let words = embedding("word_embeddings", config.vocab_size)?;
+        let positions = embedding("position_embeddings", config.max_position_embeddings)?;
+        if config.sinusoidal_positions {
+            positions.freeze()?;
+        }
+        let segments = match config.model_type {
+            EncoderType::DistilBert => None,
+            _ => Some(embedding("token_type_embeddings", config.type_vocab_size)?),
+        };
+        let norm = Norm::layer(w, &format!("{prefix}embeddings.LayerNorm"), width, eps)?;
+        let names = LayerNames::of(config.model_type);
+        let layers = (0..config.num_hidden_layers)
+            .map(|number| {
+                let [query, key, value, attention, attention_norm, first, second, output_norm] =
+                    names.parts.map(|part| format!("{prefix}{}.{number}.{part}", names.layers));
+                let mut linear = |name: String, inputs: i64, outputs: i64| {
+                    Linear::new(w, &name, inputs, outputs, std, Form::Biased)
+                };
+                Ok(Layer {
+                    query: linear(query, width, width)?,
+                    key: linear(key, width, width)?,
+                    value: linear(value, width, width)?,
+                    attention_output: linear(attention, width, width)?,
+                    attention_norm: Norm::layer(w, &attention_norm, width, eps)?,
+                    intermediate: Linear::new(w, &first, width, inner, std, Form::Biased)?,
+                    output: Linear::new(w, &second, inner, width, std, Form::Biased)?,
+                    output_norm: Norm::layer(w, &output_norm, width, eps)?,
+                })
+            })
+            .collect::<Result<_>>()?;
+        Ok(Encoder { config: config.clone(), words, positions, segments, norm, layers })
+    }
+
+    /// Whether segment ids fit.
+    pub fn check(&self, batch: &TokenBatch) -> Result<()> {
+        let segments = self.config.type_vocab_size;
+        if self.segments.is_some() {
+            if let Some(segment) = batch.segments().iter().find(|&&s| i64::from(s) >= segments) {
+                return Err(Error::InvalidArgument(format!(
+                    "segment id {segment}: the model has {segments} segments"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last hidden states: `[tokens, hidden_size]`.
+    pub fn forward(
+        &self,
+        batch: &Packed,
+        tokens: &TokenBatch,
+        kind: Kind,
+        training: bool,
+    ) -> Result<Tensor> {
+        let x = self.words.forward(&batch.ids)?;
+        let x = match &self.segments {
+            Some(segments) => x.f_add(&segments.forward(&batch.segments)?)?,
+            None => x,
+        };
+        let positions = match self.config.first_position() {
+            0 => batch.positions.shallow_clone(),
+            first => counted_positions(tokens, first, batch.ids.device())?,
+        };
+        let x = x.f_add(&self.positions.forward(&positions)?)?;
+        let x = self.norm.forward(&x)?.f_to_kind(kind)?;
+        let mut x = dropout(x, self.config.hidden_dropout_prob, training)?;
+        for layer in &self.layers {
+            x = self.layer(layer, &x, batch, training)?;
+        }
+        Ok(x)
+    }
+
+    fn layer(&self, layer: &Layer, x: &Tensor, batch: &Packed, training: bool) -> Result<Tensor> {
+        let heads = self.config.num_attention_heads;
+        let drop = |x: Tensor| dropout(x, self.config.hidden_dropout_prob, training);
+        let q = batch.pad(&layer.query.forward(x)?, heads)?;
+        let k = batch.pad(&layer.key.forward(x)?, heads)?;
+        let v = batch.pad(&layer.value.forward(x)?, heads)?;
+        let p = if training { self.config.attention_probs_dropout_prob } else { 0.0 };
+        let mask = batch.mask();
+        let seen = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, p, false, None, false)?;
+        let seen = layer.attention_output.forward(&batch.unpad(&seen)?)?;
+        // DistilBERT drops attention weights only.
+        let seen = match self.config.model_type {
+            EncoderType::DistilBert => seen,
+            _ => drop(seen)?,
+        };
+        let x = layer.attention_norm.forward(&x.f_add(&seen)?)?;
+        let inner = self.config.hidden_act.forward(&layer.intermediate.forward(&x)?)?;
+        let inner = drop(layer.output.forward(&inner)?)?;
+        layer.output_norm.forward(&x.f_add(&inner)?)
+    }
+
+    /// The table of token embeddings: `[vocab_size, hidden_size]`.
+    pub fn token_embeddings(&self) -> &Tensor {
+        self.words.table()
+    }
+}
+
+/// RoBERTa's positions: the first token has `first`, each next one the next, and tokens that are
+/// the pad token, wherever they stand, have the one before `first` and are not counted.
+fn counted_positions(batch: &TokenBatch, first: i64, device: Device) -> Result<Tensor> {
+    let pad = first - 1;
+    let mut positions = Vec::with_capacity(batch.tokens());
+    for text in 0..batch.texts() {
+        let mut next = first;
+        for &id in batch.text(text) {
+            if i64::from(id) == pad {
+                positions.push(pad);
+            } else {
+                positions.push(next);
+                next += 1;
+            }
+        }
+    }
+    upload(&positions, device)
+}

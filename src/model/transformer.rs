@@ -1,0 +1,363 @@
+//! The model that comes with this crate: an encoder or decoder, and a head.
+
+use std::fmt;
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::checkpoint::Checkpoint;
+use super::decoder::Decoder;
+use super::encoder::Encoder;
+use super::head::Head;
+use super::names::{self, HeadSource};
+use super::packed::Packed;
+use super::save::{self, SaveOptions};
+use super::weights::Weights;
+use super::{Mode, ModelConfig, Part, RewardModel};
+use crate::torch::seeded;
+use crate::{Error, Result, TokenBatch};
+
+/// A transformer that scores texts, of any [`ModelConfig`].
+///
+/// The body is read where Hugging Face's `...ForSequenceClassification` class of the same
+/// `model_type` reads it, and its parameters have that class's names: an encoder's first token goes
+/// through the pooler or dense layer of its family and a linear layer; a decoder's last token, told
+/// by the text's length and never looked for by id, through a linear layer without a bias.
+///
+/// ```
+/// use reward_model::{EncoderConfig, Mode, RewardModel, TokenBatch, TokenizedText, Transformer};
+/// use reward_model::tch::Device;
+///
+/// let config = EncoderConfig {
+///     vocab_size: 100,
+///     hidden_size: 32,
+///     num_hidden_layers: 2,
+///     num_attention_heads: 2,
+///     intermediate_size: 64,
+///     ..EncoderConfig::default()
+/// };
+/// let model = Transformer::random(config, 7, Device::Cpu)?;
+/// let batch = TokenBatch::from_texts(&[
+///     TokenizedText::from_ids([2, 31, 41, 3]),
+///     TokenizedText::from_ids([2, 59, 3]),
+/// ])?;
+/// let rewards = model.forward(&batch, Mode::Evaluation)?;
+/// assert_eq!(rewards.size(), [2, 1]);
+/// # Ok::<(), reward_model::Error>(())
+/// ```
+pub struct Transformer {
+    config: ModelConfig,
+    device: Device,
+    precision: Precision,
+    saving: SaveOptions,
+    pad_token: Option<i64>,
+    loaded: Option<Loaded>,
+    parameters: Vec<(String, Tensor)>,
+    body: Body,
+    head: Head,
+}
+
+enum Body {
+    Encoder(Encoder),
+    Decoder(Decoder),
+}
+
+/// The dtype that the body computes in. Parameters, norms, head and loss are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Precision {
+    /// 32 bits.
+    #[default]
+    F32,
+    /// bfloat16, on CUDA only: a CPU without hardware for it is some 40 to 110 times slower than
+    /// with f32.
+    Bf16,
+}
+
+/// How a folder is to be loaded.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct LoadOptions {
+    /// Where the parameters go. Default: the CPU.
+    pub device: Device,
+    /// What the body computes in. Default: f32, whatever is on disk.
+    pub precision: Precision,
+    /// Whether the folder's own head is used if it has one. Default: yes.
+    pub head: HeadSource,
+    /// How many outputs the head has. Default: as many as the folder's own, 1 for a new one.
+    pub outputs: Option<i64>,
+    /// Seeds what is drawn at random. Default 0.
+    pub seed: i64,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        LoadOptions {
+            device: Device::Cpu,
+            precision: Precision::F32,
+            head: HeadSource::Folder,
+            outputs: None,
+            seed: 0,
+        }
+    }
+}
+
+impl LoadOptions {
+    /// The defaults, on a device.
+    pub fn on(device: Device) -> LoadOptions {
+        LoadOptions { device, ..LoadOptions::default() }
+    }
+
+    /// The same with a new head of this many outputs, drawn from this seed.
+    #[must_use]
+    pub fn with_new_head(self, outputs: i64, seed: i64) -> LoadOptions {
+        LoadOptions { head: HeadSource::Fresh, outputs: Some(outputs), seed, ..self }
+    }
+
+    /// The same with another precision.
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> LoadOptions {
+        LoadOptions { precision, ..self }
+    }
+
+    /// The same with another seed.
+    #[must_use]
+    pub fn with_seed(self, seed: i64) -> LoadOptions {
+        LoadOptions { seed, ..self }
+    }
+}
+
+/// What became of a folder's tensors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// Tensors of the folder that no reward model has: other heads, constants.
+    pub left_out: Vec<String>,
+    /// Parameters that the folder did not have and that were drawn at random: the head.
+    pub drawn: Vec<String>,
+    /// The dtypes on disk, and how many tensors had each.
+    pub dtypes: Vec<(String, usize)>,
+}
+
+impl fmt::Display for Loaded {
+    /// One line, such as `103 tensors (F32); new: classifier.weight, classifier.bias; left out: ...`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tensors: usize = self.dtypes.iter().map(|(_, count)| count).sum();
+        let dtypes: Vec<&str> = self.dtypes.iter().map(|(dtype, _)| dtype.as_str()).collect();
+        write!(f, "{tensors} tensors ({})", dtypes.join(", "))?;
+        for (what, names) in [("new", &self.drawn), ("left out", &self.left_out)] {
+            match names.as_slice() {
+                [] => {}
+                [first, second, third, _, rest @ ..] if !rest.is_empty() => {
+                    write!(f, "; {what}: {first}, {second}, {third} and {} more", rest.len() + 1)?;
+                }
+                names => write!(f, "; {what}: {}", names.join(", "))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Transformer {
+    /// A model with random weights; the same seed gives the same model, on every device.
+    ///
+    /// # Errors
+    /// If the configuration is out of its bounds, or the device has no room.
+    pub fn random(
+        config: impl Into<ModelConfig>,
+        seed: i64,
+        device: Device,
+    ) -> Result<Transformer> {
+        let config = config.into();
+        config.check()?;
+        seeded(seed, || Transformer::new(config, Weights::random(device), device))
+    }
+
+    /// Reads the model of a folder as Hugging Face writes it: `config.json`, and
+    /// `model.safetensors` or the files that `model.safetensors.index.json` names.
+    ///
+    /// From the folder of a bare model or a language model the body is taken, and the head is new;
+    /// from that of a sequence classification the head too, unless
+    /// [`LoadOptions::head`] says otherwise. [`loaded`](Self::loaded) tells what was left out and
+    /// what is new.
+    ///
+    /// # Errors
+    /// If a file is missing or broken, the configuration is not supported, or tensors are missing,
+    /// unexpected or of the wrong shape (all are named); if the precision is not for the device.
+    pub fn load(dir: impl AsRef<Path>, options: &LoadOptions) -> Result<Transformer> {
+        let dir = dir.as_ref();
+        if options.precision == Precision::Bf16 && options.device == Device::Cpu {
+            return Err(Error::Config {
+                field: "precision",
+                value: "bf16".into(),
+                message: "is for CUDA; on a CPU it is many times slower than f32, use that".into(),
+            });
+        }
+        let mut config = ModelConfig::read(dir.join("config.json"))?;
+        let mut tensors = Checkpoint::open(dir)?;
+        let (mut loaded, fresh) = names::adopt(&mut tensors, &config, options.head)?;
+        let outputs = match options.outputs {
+            None if !fresh.is_empty() => Some(1),
+            outputs => outputs,
+        };
+        if let Some(outputs) = outputs {
+            config.set_num_labels(outputs);
+            config.check()?;
+        }
+        let weights = Weights::read(tensors, fresh, options.device);
+        let mut model = seeded(options.seed, || Transformer::new(config, weights, options.device))?;
+        if let Some(drawn) = model.loaded.take() {
+            loaded.drawn = drawn.drawn;
+        }
+        model.loaded = Some(loaded);
+        model.precision = options.precision;
+        Ok(model)
+    }
+
+    fn new(config: ModelConfig, mut w: Weights, device: Device) -> Result<Transformer> {
+        let body = match &config {
+            ModelConfig::Encoder(config) => Body::Encoder(Encoder::new(config, &mut w)?),
+            ModelConfig::Decoder(config) => Body::Decoder(Decoder::new(config, &mut w)?),
+        };
+        let head = Head::new(&config, &mut w)?;
+        let (parameters, drawn) = w.finish()?;
+        Ok(Transformer {
+            config,
+            device,
+            precision: Precision::F32,
+            saving: SaveOptions::default(),
+            pad_token: None,
+            loaded: Some(Loaded { drawn, ..Loaded::default() }),
+            parameters,
+            body,
+            head,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// What became of the tensors of the folder that this was loaded from.
+    pub fn loaded(&self) -> Option<&Loaded> {
+        self.loaded.as_ref()
+    }
+
+    /// The same model, to be saved in another way.
+    #[must_use]
+    pub fn with_save_options(self, saving: SaveOptions) -> Transformer {
+        Transformer { saving, ..self }
+    }
+
+    /// The last hidden states, after the final norm where there is one: `[tokens, hidden_size]`,
+    /// f32, differentiable; text after text, without padding.
+    ///
+    /// # Errors
+    /// As [`RewardModel::forward`].
+    pub fn hidden_states(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor> {
+        self.check(batch)?;
+        if batch.texts() == 0 {
+            let size = [0, self.config.hidden_size()];
+            return Ok(Tensor::f_zeros(size, (Kind::Float, self.device))?);
+        }
+        let packed = Packed::new(batch, self.device)?;
+        let run = |training| Ok(self.body(&packed, batch, training)?.f_to_kind(Kind::Float)?);
+        match mode {
+            Mode::Evaluation => run(false),
+            Mode::Training { seed } => seeded(seed, || run(true)),
+        }
+    }
+
+    /// The table of token embeddings, which language models use as their last layer too:
+    /// `[vocab_size, hidden_size]`.
+    pub fn token_embeddings(&self) -> Tensor {
+        match &self.body {
+            Body::Encoder(encoder) => encoder.token_embeddings(),
+            Body::Decoder(decoder) => decoder.token_embeddings(),
+        }
+        .shallow_clone()
+    }
+
+    fn body(&self, packed: &Packed, batch: &TokenBatch, training: bool) -> Result<Tensor> {
+        let kind = match self.precision {
+            Precision::F32 => Kind::Float,
+            Precision::Bf16 => Kind::BFloat16,
+        };
+        match &self.body {
+            Body::Encoder(encoder) => encoder.forward(packed, batch, kind, training),
+            Body::Decoder(decoder) => decoder.forward(packed, kind, training),
+        }
+    }
+
+    fn scores(&self, batch: &TokenBatch, training: bool) -> Result<Tensor> {
+        let packed = Packed::new(batch, self.device)?;
+        let hidden = self.body(&packed, batch, training)?;
+        let read = match &self.body {
+            Body::Encoder(_) => &packed.first,
+            Body::Decoder(_) => &packed.last,
+        };
+        self.head.forward(hidden.f_index_select(0, read)?, training)
+    }
+
+    fn check(&self, batch: &TokenBatch) -> Result<()> {
+        let most = self.config.max_position_embeddings() as usize;
+        if self.has_position_table() {
+            if let Some((text, length)) = batch.lengths().enumerate().find(|&(_, n)| n > most) {
+                return Err(Error::InvalidArgument(format!(
+                    "text {text} has {length} tokens; the model takes at most {most}"
+                )));
+            }
+        }
+        let words = self.config.vocab_size();
+        if let Some(id) = batch.ids().iter().find(|&&id| i64::from(id) >= words) {
+            return Err(Error::InvalidArgument(format!(
+                "token id {id} is outside the model's vocabulary of {words}; is this its tokenizer?"
+            )));
+        }
+        match &self.body {
+            Body::Encoder(encoder) => encoder.check(batch),
+            Body::Decoder(_) => Ok(()),
+        }
+    }
+
+    fn has_position_table(&self) -> bool {
+        match &self.body {
+            Body::Encoder(_) => true,
+            Body::Decoder(decoder) => decoder.has_position_table(),
+        }
+    }
+}
+
+impl RewardModel for Transformer {
+    fn forward(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor> {
+        self.check(batch)?;
+        if batch.texts() == 0 {
+            let size = [0, self.config.num_labels()];
+            return Ok(Tensor::f_zeros(size, (Kind::Float, self.device))?);
+        }
+        match mode {
+            Mode::Evaluation => self.scores(batch, false),
+            Mode::Training { seed } => seeded(seed, || self.scores(batch, true)),
+        }
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.parameters.iter().map(|(name, t)| (name.clone(), t.shallow_clone())).collect()
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn part(&self, name: &str) -> Part {
+        names::part(name, &self.config)
+    }
+
+    fn save(&self, dir: &Path) -> Result<()> {
+        let config = dir.join("config.json");
+        let json = self.config.to_json(self.saving.dtype.name(), self.pad_token)?;
+        std::fs::write(&config, json).map_err(Error::io("write", &config))?;
+        save::write(dir, &self.parameters, self.saving)
+    }
+}
