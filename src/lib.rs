@@ -76,6 +76,7 @@
 #![deny(missing_docs)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod conversation;
 pub mod data;
 mod error;
 pub mod loss;
@@ -91,6 +92,7 @@ mod torch;
 #[cfg(feature = "train")]
 mod train;
 
+pub use conversation::Message;
 pub use error::{BoxError, Error, Result};
 pub use loss::{rank_loss, Lists, PairFunction, RankLoss, Reduction, Ties};
 #[cfg(feature = "models")]
