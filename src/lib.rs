@@ -108,4 +108,7 @@ pub use tch;
 pub use text::{TokenBatch, TokenizedText};
 pub use torch::parse_device;
 #[cfg(feature = "train")]
-pub use train::{Evaluation, Event, Start, Step, TrainConfig, Trainer};
+pub use train::{
+    BatchLoss, Evaluation, Event, Objective, ParameterGroup, Prepared, PreparedExample,
+    RankedLists, Selection, Start, Step, TrainConfig, Trainer,
+};

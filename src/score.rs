@@ -110,32 +110,48 @@ impl Scorer {
     /// # Errors
     /// If the model fails or gives anything but one f32 per text.
     pub fn score_tokenized(&self, texts: &[&TokenizedText]) -> Result<Vec<f32>> {
+        self.outputs(texts, 1)
+    }
+
+    /// The outputs of each tokenised text, `outputs` values a text, in order: what a model with
+    /// several of them (classes, attributes) gives in place of a reward.
+    ///
+    /// # Errors
+    /// If the model fails or gives anything but so many f32 per text.
+    pub fn outputs(&self, texts: &[&TokenizedText], outputs: usize) -> Result<Vec<f32>> {
         let _no_grad = tch::no_grad_guard();
         let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
-        let mut rewards = vec![0.0; texts.len()];
+        let mut all = vec![0.0; texts.len() * outputs];
         for batch in sorted_batches(&lengths, usize::MAX, self.batch_tokens) {
             let tokens = TokenBatch::from_texts(batch.iter().map(|&at| texts[at]))?;
-            let scores = to_vec_f32(&forward(self.model(), &tokens, Mode::Evaluation)?)?;
-            for (&at, score) in batch.iter().zip(scores) {
-                rewards[at] = score;
+            let scores = to_vec_f32(&forward(self.model(), &tokens, Mode::Evaluation, outputs)?)?;
+            for (&at, scores) in batch.iter().zip(scores.chunks(outputs.max(1))) {
+                all[at * outputs..][..outputs].copy_from_slice(scores);
             }
         }
-        Ok(rewards)
+        Ok(all)
     }
 }
 
-/// A model's rewards as `[texts]`, after a look at what it returned: the model may be anyone's.
-pub(crate) fn forward(model: &dyn RewardModel, batch: &TokenBatch, mode: Mode) -> Result<Tensor> {
+/// A model's outputs as `[texts, outputs]`, after a look at what it returned: the model may be
+/// anyone's.
+pub(crate) fn forward(
+    model: &dyn RewardModel,
+    batch: &TokenBatch,
+    mode: Mode,
+    outputs: usize,
+) -> Result<Tensor> {
     let scores = model.forward(batch, mode)?;
     let (size, kind, device) = (scores.size(), scores.f_kind()?, scores.device());
-    if size != [batch.texts() as i64, 1] || kind != Kind::Float || device != model.device() {
+    let expected = [batch.texts() as i64, outputs as i64];
+    if size != expected || kind != Kind::Float || device != model.device() {
         return Err(Error::InvalidArgument(format!(
-            "the model returned {kind:?} {size:?} on {device:?} for {} texts; a reward model returns \
-             Float [{}, 1] on its own device, {:?}",
+            "the model returned {kind:?} {size:?} on {device:?} for {} texts; a model of {outputs} \
+             output{} returns Float {expected:?} on its own device, {:?}",
             batch.texts(),
-            batch.texts(),
+            if outputs == 1 { "" } else { "s" },
             model.device()
         )));
     }
-    Ok(scores.f_view([-1])?)
+    Ok(scores)
 }

@@ -353,8 +353,8 @@ fn a_model_that_breaks_its_contract_is_told_so() {
     let message = train_custom(Fault::TwoOutputs).map(|_| ()).unwrap_err().to_string();
     assert_eq!(
         message,
-        "the model returned Float [12, 2] on Cpu for 12 texts; a reward model returns Float [12, 1] \
-         on its own device, Cpu"
+        "the model returned Float [12, 2] on Cpu for 12 texts; a model of 1 output returns Float \
+         [12, 1] on its own device, Cpu"
     );
     let message = train_custom(Fault::Frozen).map(|_| ()).unwrap_err().to_string();
     assert!(message.contains("no parameter that requires a gradient"), "{message}");

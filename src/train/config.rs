@@ -2,18 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Selection;
 use crate::{Error, RankLoss, Reduction, Result};
 
 /// The settings of a training run. [`Trainer::new`](crate::Trainer::new) checks all of them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
+    /// Which parameters train. Default: all.
+    pub trains: Selection,
     /// How often each list is seen; at least 1. Default 3.
     pub epochs: u32,
     /// Ranked lists per optimiser step; at least 1. Default 8.
     pub batch_size: usize,
     /// The highest learning rate, reached after the warm-up; positive. Default 5e-5.
     pub learning_rate: f64,
+    /// The head's own highest learning rate; positive. Default: that of the rest.
+    pub head_learning_rate: Option<f64>,
+    /// What the learning rate is multiplied by from layer to layer, from the head down to the
+    /// embeddings: of L layers, layer l has `layer_decay`^(L − l) times the learning rate (Clark et
+    /// al. 2020, ELECTRA). From above 0 to 1; default 1.
+    pub layer_decay: f64,
     /// The share of all steps in which the learning rate rises from 0; it then falls to 0 along a
     /// line. From 0 to 1; default 0.1.
     pub warmup_ratio: f64,
@@ -29,6 +38,9 @@ pub struct TrainConfig {
     pub max_grad_norm: f64,
     /// The loss. Default: logistic, [`Reduction::MeanPerList`].
     pub loss: RankLoss,
+    /// Whether the weights of the epoch with the best held-out figure (pairwise accuracy, for ranked
+    /// lists) are kept in place of the last epoch's. Costs a copy of what trains. Default: no.
+    pub keep_best: bool,
     /// Seeds shuffling and dropout. Default 0.
     pub seed: u64,
     /// How many threads libtorch computes with, for the whole process; at least 1. `None` leaves it
@@ -39,9 +51,12 @@ pub struct TrainConfig {
 impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
+            trains: Selection::All,
             epochs: 3,
             batch_size: 8,
             learning_rate: 5e-5,
+            head_learning_rate: None,
+            layer_decay: 1.0,
             warmup_ratio: 0.1,
             weight_decay: 0.01,
             beta1: 0.9,
@@ -49,6 +64,7 @@ impl Default for TrainConfig {
             epsilon: 1e-8,
             max_grad_norm: 1.0,
             loss: RankLoss::new().reduction(Reduction::MeanPerList),
+            keep_best: false,
             seed: 0,
             threads: None,
         }
@@ -61,10 +77,14 @@ impl TrainConfig {
     /// # Errors
     /// An [`Error::Config`] that names the first one that is not, its value and its bounds.
     pub fn check(&self) -> Result<()> {
+        let head_rate = self.head_learning_rate.unwrap_or(self.learning_rate);
         let rules = [
             ("epochs", f64::from(self.epochs), self.epochs >= 1, "at least 1"),
             ("batch_size", self.batch_size as f64, self.batch_size >= 1, "at least 1"),
             ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "positive"),
+            ("head_learning_rate", head_rate, head_rate > 0.0, "positive"),
+            ("layer_decay", self.layer_decay, self.layer_decay > 0.0, "from above 0 to 1"),
+            ("layer_decay", self.layer_decay, self.layer_decay <= 1.0, "from above 0 to 1"),
             ("warmup_ratio", self.warmup_ratio, self.warmup_ratio <= 1.0, "from 0 to 1"),
             ("warmup_ratio", self.warmup_ratio, self.warmup_ratio >= 0.0, "from 0 to 1"),
             ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "not negative"),

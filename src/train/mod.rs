@@ -1,10 +1,12 @@
-//! Training: a model, ranked lists, and the loss that brings them together.
+//! Training: a model, examples, and the objective that brings them together.
 
 mod config;
 mod events;
+mod objective;
 mod optimizer;
-mod prepared;
+mod ranked;
 mod schedule;
+mod selection;
 
 use std::path::Path;
 use std::time::Instant;
@@ -13,20 +15,23 @@ use tch::Tensor;
 
 pub use config::TrainConfig;
 pub use events::{Evaluation, Event, Start, Step};
+pub use objective::{BatchLoss, Objective, Prepared, PreparedExample};
+pub use ranked::RankedLists;
+pub use selection::{ParameterGroup, Selection};
 
-use crate::metrics::{RankMeter, Scored};
 use crate::model::{Mode, RewardModel};
-use crate::score::{self, Scorer};
+use crate::score::Scorer;
 use crate::text::{length_grouped_batches, Tokenizer};
 use crate::{Error, RankedList, Result};
 use optimizer::AdamW;
-use prepared::Prepared;
 use schedule::Schedule;
+use selection::Selected;
 
-/// Fine-tunes a model on ranked lists.
+/// Fine-tunes a model on ranked lists, or on what another [`Objective`] learns from.
 ///
-/// Each step takes a batch of lists of similar length, scores every response once, and moves all
-/// parameters that require a gradient by AdamW down the gradient of the [loss](TrainConfig::loss).
+/// Each step takes a batch of examples of similar length, scores every text once, and moves the
+/// parameters [that train](TrainConfig::trains) by AdamW down the gradient of the loss. The others
+/// get no gradient, no optimiser state and no update.
 ///
 /// ```no_run
 /// use reward_model::{data, tch::Device, text::Tokenizer, model, Event, TrainConfig, Trainer};
@@ -65,94 +70,116 @@ impl Trainer {
     }
 
     /// Trains on `lists` and, before the first and after each epoch, evaluates on `held_out` (which
-    /// may be empty). Gives the last evaluation.
+    /// may be empty). Gives the evaluation of the weights that the model then has.
     ///
     /// `watch` is told of every [`Event`]; an error that it returns stops the run.
     ///
     /// # Errors
-    /// If there is no list to train on, the loss or a gradient is no longer finite
-    /// ([`Error::Diverged`]), the model fails, or `watch` says so.
+    /// If there is no list to train on, the selection of what trains does not fit the model, the
+    /// loss or a gradient is no longer finite ([`Error::Diverged`]), the model fails, or `watch`
+    /// says so.
     pub fn train(
         &mut self,
         lists: &[RankedList],
         held_out: &[RankedList],
         watch: &mut dyn FnMut(&Event) -> Result<()>,
     ) -> Result<Evaluation> {
+        self.fit(&RankedLists { loss: self.config.loss }, lists, held_out, watch)
+    }
+
+    /// [`train`](Self::train) for any objective.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub fn fit<O: Objective>(
+        &mut self,
+        objective: &O,
+        examples: &[O::Example],
+        held_out: &[O::Example],
+        watch: &mut dyn FnMut(&Event<O::Evaluation>) -> Result<()>,
+    ) -> Result<O::Evaluation> {
         if let Some(threads) = self.config.threads {
             tch::set_num_threads(threads.into());
         }
-        let data = Prepared::new(self.scorer.tokenizer(), lists)?;
-        let mut optimizer = AdamW::new(self.scorer.model().parameters(), &self.config)?;
-        let steps_per_epoch = data.len().div_ceil(self.config.batch_size) as u64;
+        let data = objective.prepare(self.scorer.tokenizer(), examples)?;
+        data.check(examples.len())?;
+        let (selected, _frozen) = Selected::new(self.scorer.model(), &self.config)?;
+        let steps_per_epoch = data.examples.len().div_ceil(self.config.batch_size) as u64;
         let steps = steps_per_epoch * u64::from(self.config.epochs);
-        let schedule = Schedule::new(self.config.learning_rate, self.config.warmup_ratio, steps);
         watch(&Event::Started(Start {
-            lists: data.len(),
+            lists: data.examples.len(),
             evaluation_lists: held_out.len(),
             too_long: data.too_long,
             without_pairs: data.without_pairs,
             prompts_cut: data.prompts_cut,
-            trainable_parameters: optimizer.trainable(),
+            trainable_parameters: selected.groups.iter().map(|group| group.trainable).sum(),
+            groups: selected.groups,
             steps_per_epoch,
             steps,
         }))?;
-        let mut evaluation = self.evaluate(held_out)?;
+        let mut optimizer = AdamW::new(selected.trained, &self.config)?;
+        let schedule = Schedule::new(self.config.learning_rate, self.config.warmup_ratio, steps);
+        let mut evaluation = objective.evaluate(&self.scorer, held_out)?;
         watch(&Event::Evaluated { epoch: 0, evaluation: evaluation.clone() })?;
 
+        let mut best = None;
         let (mut step, started) = (0, Instant::now());
         for epoch in 1..=self.config.epochs {
             let shuffle = self.config.seed.wrapping_add(u64::from(epoch) << 32);
-            for batch in length_grouped_batches(data.lengths(), self.config.batch_size, shuffle) {
+            for batch in length_grouped_batches(&data.lengths(), self.config.batch_size, shuffle) {
                 step += 1;
                 let rate = schedule.rate(step);
-                let mut done = self.step(&mut optimizer, &data, &batch, step, rate)?;
+                let mut done = self.step(objective, &mut optimizer, &data, &batch, step, rate)?;
                 done.epoch = epoch;
                 done.seconds = started.elapsed().as_secs_f64();
                 watch(&Event::Step(done))?;
             }
-            evaluation = self.evaluate(held_out)?;
+            evaluation = objective.evaluate(&self.scorer, held_out)?;
             watch(&Event::Evaluated { epoch, evaluation: evaluation.clone() })?;
+            if let (true, Some(merit)) = (self.config.keep_best, objective.merit(&evaluation)) {
+                Best::update(&mut best, epoch, merit, &evaluation, &optimizer)?;
+            }
+        }
+        if let Some(best) = best {
+            evaluation = best.restore(&mut optimizer)?;
+            watch(&Event::Kept { epoch: best.epoch })?;
         }
         Ok(evaluation)
     }
 
-    /// One optimiser step on the lists at `batch`.
-    fn step(
+    /// One optimiser step on the examples at `batch`.
+    fn step<O: Objective>(
         &self,
+        objective: &O,
         optimizer: &mut AdamW,
-        data: &Prepared,
+        data: &Prepared<O::Target>,
         batch: &[usize],
         step: u64,
         learning_rate: f64,
     ) -> Result<Step> {
         let tokens = data.tokens(batch)?;
         let seed = self.config.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step) as i64;
-        let rewards = score::forward(self.scorer.model(), &tokens, Mode::Training { seed })?;
-        let loss = self.config.loss.forward_lists(&rewards, &data.ranks(batch)?)?;
-        let value = loss.f_double_value(&[])?;
-        let diverged = |what: String| Error::Diverged {
-            step,
-            what,
-            lists: data.numbers(batch).map(|n| n.to_string()).collect::<Vec<_>>().join(", "),
-        };
+        let mode = Mode::Training { seed };
+        let cost = objective.loss(self.scorer.model(), &tokens, &data.targets(batch), mode)?;
+        let value = cost.loss.f_double_value(&[])?;
+        let diverged = |what: String| Error::Diverged { step, what, lists: data.numbers(batch) };
         if !value.is_finite() {
             return Err(diverged(format!("the loss is {value}")));
         }
         optimizer.zero_grad();
-        loss.f_backward()?;
+        cost.loss.f_backward()?;
         let grad_norm = optimizer.clip(self.config.max_grad_norm)?;
         if !grad_norm.is_finite() {
             let names = optimizer.not_finite()?.join(", ");
             return Err(diverged(format!("the gradient's norm is {grad_norm} ({names})")));
         }
         optimizer.step(learning_rate)?;
-        let metrics = data.meter(batch, &crate::torch::to_vec_f32(&rewards)?)?.metrics();
         Ok(Step {
             step,
             epoch: 0,
             loss: value,
-            accuracy: metrics.pairwise_accuracy,
-            margin: metrics.mean_margin,
+            accuracy: cost.accuracy,
+            margin: cost.margin,
             learning_rate,
             grad_norm,
             lists: batch.len(),
@@ -167,33 +194,7 @@ impl Trainer {
     /// # Errors
     /// If the model fails.
     pub fn evaluate(&self, lists: &[RankedList]) -> Result<Evaluation> {
-        let (mut rewards, mut ranks, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
-        let mut meter = RankMeter::default();
-        let mut too_long = 0;
-        for (list, scores) in lists.iter().zip(self.scorer.score(lists)?) {
-            let scores = match scores {
-                Ok(scores) => scores,
-                Err(Error::TooLong { .. }) => {
-                    too_long += 1;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let list_ranks: Vec<usize> = list.ranks().collect();
-            meter.add(&Scored::new(&scores, &list_ranks)?);
-            lengths.push(scores.len());
-            ranks.extend(list_ranks.iter().map(|&rank| rank as f64));
-            rewards.extend(scores);
-        }
-        let metrics = meter.metrics();
-        let loss = if metrics.pairs == 0 {
-            None
-        } else {
-            let lists = crate::Lists::from_lengths(&lengths).with_ranks(&ranks)?;
-            let loss = self.config.loss.forward_lists(&Tensor::f_from_slice(&rewards)?, &lists)?;
-            Some(loss.f_double_value(&[])?)
-        };
-        Ok(Evaluation { loss, metrics, too_long })
+        RankedLists { loss: self.config.loss }.evaluate(&self.scorer, lists)
     }
 
     /// The model and its tokenizer.
@@ -217,5 +218,35 @@ impl Trainer {
     /// Gives the trained model up.
     pub fn into_scorer(self) -> Scorer {
         self.scorer
+    }
+}
+
+/// The best epoch so far: its weights, and how they did.
+struct Best<E> {
+    epoch: u32,
+    merit: f64,
+    evaluation: E,
+    weights: Vec<Tensor>,
+}
+
+impl<E: Clone> Best<E> {
+    /// Takes this epoch's place if it is better; of equals the first one stays.
+    fn update(
+        best: &mut Option<Best<E>>,
+        epoch: u32,
+        merit: f64,
+        evaluation: &E,
+        optimizer: &AdamW,
+    ) -> Result<()> {
+        if best.as_ref().is_none_or(|best| merit > best.merit) {
+            let (evaluation, weights) = (evaluation.clone(), optimizer.weights()?);
+            *best = Some(Best { epoch, merit, evaluation, weights });
+        }
+        Ok(())
+    }
+
+    fn restore(&self, optimizer: &mut AdamW) -> Result<E> {
+        optimizer.set_weights(&self.weights)?;
+        Ok(self.evaluation.clone())
     }
 }

@@ -2,10 +2,12 @@
 
 use tch::{Kind, Tensor};
 
+use super::selection::Trained;
 use super::TrainConfig;
 use crate::{Error, Result};
 
-/// AdamW (Loshchilov & Hutter 2019) on the parameters that require a gradient:
+/// AdamW (Loshchilov & Hutter 2019) on the parameters that train, each with its own multiple of the
+/// learning rate η:
 ///
 /// ```text
 /// m ← β1 m + (1 − β1) g        v ← β2 v + (1 − β2) g²
@@ -25,27 +27,21 @@ pub(super) struct AdamW {
 struct Slot {
     name: String,
     parameter: Tensor,
+    rate: f64,
     mean: Tensor,
     square: Tensor,
 }
 
 impl AdamW {
-    pub fn new(parameters: Vec<(String, Tensor)>, config: &TrainConfig) -> Result<AdamW> {
+    pub fn new(parameters: Vec<Trained>, config: &TrainConfig) -> Result<AdamW> {
         let slots: Vec<Slot> = parameters
             .into_iter()
-            .filter(|(_, parameter)| parameter.requires_grad())
-            .map(|(name, parameter)| {
+            .map(|Trained { name, parameter, rate }| {
                 let (mean, square) = (parameter.f_zeros_like()?, parameter.f_zeros_like()?);
                 let (mean, square) = (mean.f_detach()?, square.f_detach()?);
-                Ok(Slot { name, parameter, mean, square })
+                Ok(Slot { name, parameter, rate, mean, square })
             })
             .collect::<Result<_>>()?;
-        if slots.is_empty() {
-            return Err(Error::InvalidArgument(
-                "the model has no parameter that requires a gradient; there is nothing to train"
-                    .into(),
-            ));
-        }
         Ok(AdamW {
             slots,
             steps: 0,
@@ -56,9 +52,19 @@ impl AdamW {
         })
     }
 
-    /// How many numbers are trained.
-    pub fn trainable(&self) -> u64 {
-        self.slots.iter().map(|slot| slot.parameter.numel() as u64).sum()
+    /// A copy of the parameters that train, as they are.
+    pub fn weights(&self) -> Result<Vec<Tensor>> {
+        let _no_grad = tch::no_grad_guard();
+        self.slots.iter().map(|slot| Ok(slot.parameter.f_detach_copy()?)).collect()
+    }
+
+    /// Puts a copy's values back.
+    pub fn set_weights(&mut self, weights: &[Tensor]) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        for (slot, weight) in self.slots.iter_mut().zip(weights) {
+            slot.parameter.f_copy_(weight)?;
+        }
+        Ok(())
     }
 
     /// Forgets all gradients.
@@ -107,6 +113,7 @@ impl AdamW {
             if !gradient.defined() {
                 continue;
             }
+            let learning_rate = learning_rate * slot.rate;
             if slot.parameter.dim() > 1 {
                 let _ = slot.parameter.f_mul_scalar_(1.0 - learning_rate * self.weight_decay)?;
             }
@@ -137,6 +144,10 @@ mod tests {
     use tch::nn::{self, OptimizerConfig};
     use tch::Device;
 
+    fn trained(name: &str, parameter: &Tensor, rate: f64) -> Trained {
+        Trained { name: name.into(), parameter: parameter.shallow_clone(), rate }
+    }
+
     /// Ten steps on the same gradients as libtorch's own AdamW.
     #[test]
     fn agrees_with_libtorch() {
@@ -145,7 +156,7 @@ mod tests {
         let config = TrainConfig { weight_decay: 0.1, ..TrainConfig::default() };
 
         let ours = start.copy().set_requires_grad(true);
-        let mut adam = AdamW::new(vec![("p".into(), ours.shallow_clone())], &config).unwrap();
+        let mut adam = AdamW::new(vec![trained("p", &ours, 1.0)], &config).unwrap();
         let mut vs = nn::VarStore::new(Device::Cpu);
         let theirs = vs.root().var_copy("p", &start.to_kind(Kind::Float));
         vs.double();
@@ -169,12 +180,12 @@ mod tests {
 
     #[test]
     fn clipping_reports_the_norm_and_bounds_it() {
-        let tensors: Vec<(String, Tensor)> = [3.0f32, 4.0]
+        let tensors: Vec<Trained> = [3.0f32, 4.0]
             .iter()
             .map(|&g| {
                 let p = Tensor::from_slice(&[0.0f32]).set_requires_grad(true);
                 (&p * f64::from(g)).sum(Kind::Float).backward();
-                (g.to_string(), p)
+                trained("p", &p, 1.0)
             })
             .collect();
         let adam = AdamW::new(tensors, &TrainConfig::default()).unwrap();
@@ -184,22 +195,20 @@ mod tests {
     }
 
     #[test]
-    fn decay_is_for_matrices_and_frozen_parameters_are_left_alone() {
-        let make = |size: &[i64], trains: bool| {
-            let p = Tensor::ones(size, (Kind::Float, Device::Cpu)).set_requires_grad(trains);
-            if trains {
-                (&p * 0.0).sum(Kind::Float).backward();
-            }
+    fn decay_is_for_matrices_and_follows_the_rate() {
+        let make = |size: &[i64]| {
+            let p = Tensor::ones(size, (Kind::Float, Device::Cpu)).set_requires_grad(true);
+            (&p * 0.0).sum(Kind::Float).backward();
             p
         };
-        let (matrix, bias, frozen) = (make(&[2, 2], true), make(&[2], true), make(&[2, 2], false));
-        let named = [&matrix, &bias, &frozen].map(|p| (String::new(), p.shallow_clone()));
+        let (matrix, slow, bias) = (make(&[2, 2]), make(&[2, 2]), make(&[2]));
+        let slots =
+            vec![trained("a", &matrix, 1.0), trained("b", &slow, 0.1), trained("c", &bias, 1.0)];
         let config = TrainConfig { weight_decay: 0.5, ..TrainConfig::default() };
-        let mut adam = AdamW::new(named.into(), &config).unwrap();
-        assert_eq!(adam.trainable(), 6);
+        let mut adam = AdamW::new(slots, &config).unwrap();
         adam.step(0.1).unwrap();
         assert!((matrix.double_value(&[0, 0]) - 0.95).abs() < 1e-6);
+        assert!((slow.double_value(&[0, 0]) - 0.995).abs() < 1e-6);
         assert_eq!(bias.double_value(&[0]), 1.0);
-        assert_eq!(frozen.double_value(&[0, 0]), 1.0);
     }
 }

@@ -1,0 +1,146 @@
+//! [`Objective`]: what a model is trained for.
+
+use tch::Tensor;
+
+use crate::model::{Mode, RewardModel};
+use crate::score::Scorer;
+use crate::text::{TokenizedText, Tokenizer};
+use crate::{Error, Result, TokenBatch};
+
+/// What a model is trained for: how examples become texts, what its outputs cost, and how well it
+/// does on examples that it does not learn from.
+///
+/// [`RankedLists`](crate::RankedLists) is what reward models are trained for; fine-tuning for
+/// another task is the same act with another objective and another output layer.
+pub trait Objective {
+    /// One piece of training data.
+    type Example;
+    /// What is known of an example beside its texts.
+    type Target;
+    /// How a model does on examples that it does not learn from.
+    type Evaluation: Clone;
+
+    /// The examples as tokens; those from which nothing can be learned are left out and counted.
+    ///
+    /// # Errors
+    /// If the tokenizer fails or an example does not fit the objective.
+    fn prepare(
+        &self,
+        tokenizer: &Tokenizer,
+        examples: &[Self::Example],
+    ) -> Result<Prepared<Self::Target>>;
+
+    /// What the model's outputs for a batch cost: a list of the batch is an example.
+    ///
+    /// # Errors
+    /// If the model fails, or does not fit the objective.
+    fn loss(
+        &self,
+        model: &dyn RewardModel,
+        batch: &TokenBatch,
+        targets: &[&Self::Target],
+        mode: Mode,
+    ) -> Result<BatchLoss>;
+
+    /// How the model does on these examples.
+    ///
+    /// # Errors
+    /// If the model fails, or does not fit the objective.
+    fn evaluate(&self, scorer: &Scorer, examples: &[Self::Example]) -> Result<Self::Evaluation>;
+
+    /// The figure of an evaluation by which epochs are compared: higher is better. `None` if there
+    /// was nothing to evaluate on.
+    fn merit(&self, evaluation: &Self::Evaluation) -> Option<f64>;
+}
+
+/// What a batch costs.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BatchLoss {
+    /// A scalar to differentiate.
+    pub loss: Tensor,
+    /// The share of the batch's decisions that are right, if it makes any.
+    pub accuracy: Option<f64>,
+    /// The mean reward margin r_w − r_l of the batch's pairs, if it has any.
+    pub margin: Option<f64>,
+}
+
+impl BatchLoss {
+    /// A loss of which nothing else is known.
+    pub fn new(loss: Tensor) -> BatchLoss {
+        BatchLoss { loss, accuracy: None, margin: None }
+    }
+}
+
+/// Training data as tokens, and what was left out of them.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Prepared<T> {
+    /// The examples that something can be learned from.
+    pub examples: Vec<PreparedExample<T>>,
+    /// Examples left out because a text is too long.
+    pub too_long: usize,
+    /// Ranked lists left out because no response is ranked above another.
+    pub without_pairs: usize,
+    /// Examples whose prompt is cut from its left.
+    pub prompts_cut: usize,
+}
+
+/// An example as tokens.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PreparedExample<T> {
+    /// Its number in the data, from 0.
+    pub number: usize,
+    /// Its texts.
+    pub texts: Vec<TokenizedText>,
+    /// What is known of it beside them.
+    pub target: T,
+}
+
+impl<T> Default for Prepared<T> {
+    fn default() -> Self {
+        Prepared { examples: Vec::new(), too_long: 0, without_pairs: 0, prompts_cut: 0 }
+    }
+}
+
+impl<T> Prepared<T> {
+    /// Adds an example.
+    pub fn push(&mut self, number: usize, texts: Vec<TokenizedText>, target: T) {
+        self.examples.push(PreparedExample { number, texts, target });
+    }
+
+    /// An error if there is no example left.
+    pub(super) fn check(&self, given: usize) -> Result<()> {
+        if self.examples.is_empty() {
+            return Err(Error::InvalidArgument(format!(
+                "there is nothing to train on: of {given} lists {} have a response that is too \
+                 long, and {} rank no response above another",
+                self.too_long, self.without_pairs
+            )));
+        }
+        Ok(())
+    }
+
+    /// The tokens of each example's longest text: what a batch is padded to.
+    pub(super) fn lengths(&self) -> Vec<usize> {
+        let longest =
+            |texts: &[TokenizedText]| texts.iter().map(|text| text.ids.len()).max().unwrap_or(0);
+        self.examples.iter().map(|example| longest(&example.texts)).collect()
+    }
+
+    pub(super) fn tokens(&self, batch: &[usize]) -> Result<TokenBatch> {
+        TokenBatch::from_lists(batch.iter().map(|&at| self.examples[at].texts.as_slice()))
+    }
+
+    pub(super) fn targets(&self, batch: &[usize]) -> Vec<&T> {
+        batch.iter().map(|&at| &self.examples[at].target).collect()
+    }
+
+    /// The examples' numbers in the data, for people.
+    pub(super) fn numbers(&self, batch: &[usize]) -> String {
+        let numbers: Vec<String> =
+            batch.iter().map(|&at| self.examples[at].number.to_string()).collect();
+        numbers.join(", ")
+    }
+}
