@@ -97,7 +97,8 @@ pub use error::{BoxError, Error, Result};
 pub use loss::{rank_loss, Lists, PairFunction, RankLoss, Reduction, Ties};
 #[cfg(feature = "models")]
 pub use model::{
-    DecoderConfig, EncoderConfig, LoadOptions, Mode, ModelConfig, RewardModel, Transformer,
+    Backbone, DecoderConfig, EncoderConfig, LoadOptions, Mode, ModelConfig, RewardModel,
+    Transformer,
 };
 pub use ranking::{RankedList, Ranking, Response};
 #[cfg(feature = "models")]
@@ -110,5 +111,5 @@ pub use torch::parse_device;
 #[cfg(feature = "train")]
 pub use train::{
     BatchLoss, Evaluation, Event, Objective, ParameterGroup, Prepared, PreparedExample,
-    RankedLists, Selection, Start, Step, TrainConfig, Trainer,
+    RankedLists, Selection, Start, Step, TokenEvaluation, TokenPrediction, TrainConfig, Trainer,
 };

@@ -115,11 +115,34 @@ pub trait RewardModel {
         Part::Other
     }
 
+    /// The model without its head, for objectives that need one (language modelling). By default
+    /// `None`.
+    fn backbone(&self) -> Option<&dyn Backbone> {
+        None
+    }
+
     /// Writes the model's files into an existing folder.
     ///
     /// # Errors
     /// If a file cannot be written.
     fn save(&self, dir: &Path) -> Result<()>;
+}
+
+/// A model without its head: a hidden state for every token.
+pub trait Backbone {
+    /// The last hidden states, after the final norm where there is one: `[tokens, hidden_size]`,
+    /// f32, differentiable; text after text, without padding.
+    ///
+    /// # Errors
+    /// As [`RewardModel::forward`].
+    fn hidden_states(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor>;
+
+    /// The table of token embeddings, which language models use as their last layer too:
+    /// `[vocab_size, hidden_size]`.
+    fn token_embeddings(&self) -> Tensor;
+
+    /// Whether a token sees those before it and itself only, as in a decoder.
+    fn is_causal(&self) -> bool;
 }
 
 /// A part of a model, from its input to its output.

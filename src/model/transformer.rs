@@ -13,7 +13,7 @@ use super::names::{self, HeadSource};
 use super::packed::Packed;
 use super::save::{self, SaveOptions};
 use super::weights::Weights;
-use super::{Mode, ModelConfig, Part, RewardModel};
+use super::{Backbone, Mode, ModelConfig, Part, RewardModel};
 use crate::torch::seeded;
 use crate::{Error, Result, TokenBatch};
 
@@ -250,35 +250,6 @@ impl Transformer {
         Transformer { saving, ..self }
     }
 
-    /// The last hidden states, after the final norm where there is one: `[tokens, hidden_size]`,
-    /// f32, differentiable; text after text, without padding.
-    ///
-    /// # Errors
-    /// As [`RewardModel::forward`].
-    pub fn hidden_states(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor> {
-        self.check(batch)?;
-        if batch.texts() == 0 {
-            let size = [0, self.config.hidden_size()];
-            return Ok(Tensor::f_zeros(size, (Kind::Float, self.device))?);
-        }
-        let packed = Packed::new(batch, self.device)?;
-        let run = |training| Ok(self.body(&packed, batch, training)?.f_to_kind(Kind::Float)?);
-        match mode {
-            Mode::Evaluation => run(false),
-            Mode::Training { seed } => seeded(seed, || run(true)),
-        }
-    }
-
-    /// The table of token embeddings, which language models use as their last layer too:
-    /// `[vocab_size, hidden_size]`.
-    pub fn token_embeddings(&self) -> Tensor {
-        match &self.body {
-            Body::Encoder(encoder) => encoder.token_embeddings(),
-            Body::Decoder(decoder) => decoder.token_embeddings(),
-        }
-        .shallow_clone()
-    }
-
     fn body(&self, packed: &Packed, batch: &TokenBatch, training: bool) -> Result<Tensor> {
         let kind = match self.precision {
             Precision::F32 => Kind::Float,
@@ -354,10 +325,42 @@ impl RewardModel for Transformer {
         names::part(name, &self.config)
     }
 
+    fn backbone(&self) -> Option<&dyn Backbone> {
+        Some(self)
+    }
+
     fn save(&self, dir: &Path) -> Result<()> {
         let config = dir.join("config.json");
         let json = self.config.to_json(self.saving.dtype.name(), self.pad_token)?;
         std::fs::write(&config, json).map_err(Error::io("write", &config))?;
         save::write(dir, &self.parameters, self.saving)
+    }
+}
+
+impl Backbone for Transformer {
+    fn hidden_states(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor> {
+        self.check(batch)?;
+        if batch.texts() == 0 {
+            let size = [0, self.config.hidden_size()];
+            return Ok(Tensor::f_zeros(size, (Kind::Float, self.device))?);
+        }
+        let packed = Packed::new(batch, self.device)?;
+        let run = |training| Ok(self.body(&packed, batch, training)?.f_to_kind(Kind::Float)?);
+        match mode {
+            Mode::Evaluation => run(false),
+            Mode::Training { seed } => seeded(seed, || run(true)),
+        }
+    }
+
+    fn token_embeddings(&self) -> Tensor {
+        match &self.body {
+            Body::Encoder(encoder) => encoder.token_embeddings(),
+            Body::Decoder(decoder) => decoder.token_embeddings(),
+        }
+        .shallow_clone()
+    }
+
+    fn is_causal(&self) -> bool {
+        matches!(self.body, Body::Decoder(_))
     }
 }

@@ -119,6 +119,21 @@ impl TokenBatch {
         TokenBatch::from_lists(texts.into_iter().map(std::slice::from_ref))
     }
 
+    /// The same batch with other token ids, one for each token.
+    ///
+    /// # Errors
+    /// If there are more or fewer.
+    pub fn with_ids(&self, ids: Vec<u32>) -> Result<TokenBatch> {
+        if ids.len() != self.ids.len() {
+            return Err(Error::InvalidArgument(format!(
+                "{} ids for a batch of {} tokens",
+                ids.len(),
+                self.ids.len()
+            )));
+        }
+        Ok(TokenBatch { ids, ..self.clone() })
+    }
+
     /// How many lists there are.
     pub fn lists(&self) -> usize {
         self.list_offsets.len() - 1

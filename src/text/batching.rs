@@ -1,7 +1,6 @@
 //! Batches of items of similar length, so that little of a batch is padding.
 
-use rand_chacha::rand_core::{RngCore, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use super::random::Random;
 
 /// Items are sorted by length among this many batches: enough to find neighbours of nearly the
 /// same length, few enough that who shares a batch is up to chance.
@@ -28,9 +27,9 @@ const BATCHES_SORTED_TOGETHER: usize = 16;
 /// ```
 pub fn length_grouped_batches(lengths: &[usize], batch_size: usize, seed: u64) -> Vec<Vec<usize>> {
     let batch_size = batch_size.max(1);
-    let mut random = generator(seed);
+    let mut random = Random::new(seed);
     let mut order: Vec<usize> = (0..lengths.len()).collect();
-    shuffle(&mut order, &mut random);
+    random.shuffle(&mut order);
 
     // Taken before sorting: a remainder of sorted items would always be the shortest ones.
     let (full, last) = order.split_at_mut(lengths.len() - lengths.len() % batch_size);
@@ -38,7 +37,7 @@ pub fn length_grouped_batches(lengths: &[usize], batch_size: usize, seed: u64) -
         together.sort_by_key(|&item| lengths[item]);
     }
     let mut batches: Vec<Vec<usize>> = full.chunks(batch_size).map(<[usize]>::to_vec).collect();
-    shuffle(&mut batches, &mut random);
+    random.shuffle(&mut batches);
     if !last.is_empty() {
         batches.push(last.to_vec());
     }
@@ -71,20 +70,4 @@ pub fn sorted_batches(lengths: &[usize], max_items: usize, max_tokens: usize) ->
         rest = others;
     }
     batches
-}
-
-/// The seed is the key as it stands: how `seed_from_u64` spreads it may change.
-fn generator(seed: u64) -> ChaCha8Rng {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    ChaCha8Rng::from_seed(key)
-}
-
-/// Fisher-Yates, from the end. An index below n is the upper half of the 128-bit product of n and
-/// a 64-bit number, which favours none by more than n / 2^64.
-fn shuffle<T>(items: &mut [T], random: &mut ChaCha8Rng) {
-    for last in (1..items.len()).rev() {
-        let other = (u128::from(random.next_u64()) * (last as u128 + 1)) >> 64;
-        items.swap(last, other as usize);
-    }
 }

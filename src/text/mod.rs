@@ -13,6 +13,8 @@ mod batching;
 mod config;
 mod encode;
 mod limits;
+mod random;
+mod special;
 mod template;
 mod tokenizer;
 mod wordpiece;
@@ -21,4 +23,6 @@ pub use batch::{TokenBatch, TokenizedText};
 pub use batching::{length_grouped_batches, sorted_batches};
 pub use encode::TokenizedList;
 pub use limits::Limits;
+#[cfg(feature = "train")]
+pub(crate) use random::Random;
 pub use tokenizer::Tokenizer;

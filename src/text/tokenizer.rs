@@ -41,8 +41,8 @@ pub struct Tokenizer {
     pad_id: Option<u32>,
     /// What `save` writes: the files as they were loaded.
     json: String,
-    config: TokenizerConfig,
-    special_tokens: TokenizerConfig,
+    pub(super) config: TokenizerConfig,
+    pub(super) special_tokens: TokenizerConfig,
 }
 
 impl Tokenizer {

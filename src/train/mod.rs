@@ -7,6 +7,7 @@ mod optimizer;
 mod ranked;
 mod schedule;
 mod selection;
+mod token_prediction;
 
 use std::path::Path;
 use std::time::Instant;
@@ -18,6 +19,7 @@ pub use events::{Evaluation, Event, Start, Step};
 pub use objective::{BatchLoss, Objective, Prepared, PreparedExample};
 pub use ranked::RankedLists;
 pub use selection::{ParameterGroup, Selection};
+pub use token_prediction::{TokenEvaluation, TokenPrediction};
 
 use crate::model::{Mode, RewardModel};
 use crate::score::Scorer;
