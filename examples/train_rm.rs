@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    data, model, parse_device, tch, EncoderConfig, Error, Evaluation, RankedList, Result,
-    RewardModel, TrainConfig, Trainer, Transformer,
+    data, model, parse_device, tch, EncoderConfig, Error, Evaluation, LoadOptions, Provenance,
+    RankedList, Result, RewardModel, Selection, TrainConfig, Trainer, Transformer,
 };
 
 /// Train a reward model on ranked lists.
@@ -47,6 +47,18 @@ struct Arguments {
     /// Highest learning rate [default: 5e-4 from random weights, 5e-5 from a backbone]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     learning_rate: Option<f64>,
+    /// What trains: all, head, last:N, layers:A-B (from 0), or match:PATTERN,... with * in names
+    #[arg(long, value_name = "WHAT", default_value = "all")]
+    trains: Selection,
+    /// The head's own learning rate [default: --learning-rate]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    head_learning_rate: Option<f64>,
+    /// What the learning rate is multiplied with from one layer to the one below it
+    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 1.0)]
+    layer_decay: f64,
+    /// Keep the epoch that does best on the held-out lists, not the last one
+    #[arg(long)]
+    keep_best: bool,
     /// The most tokens in a text, prompt included [default: 256 from random weights, what its folder
     /// says from a backbone]
     #[arg(long, value_name = "N")]
@@ -83,6 +95,10 @@ fn run(arguments: &Arguments) -> Result<()> {
         epochs: arguments.epochs.unwrap_or(if scratch { enough } else { 2 }),
         batch_size: arguments.batch_size,
         learning_rate: arguments.learning_rate.unwrap_or(if scratch { 5e-4 } else { 5e-5 }),
+        trains: arguments.trains.clone(),
+        head_learning_rate: arguments.head_learning_rate,
+        layer_decay: arguments.layer_decay,
+        keep_best: arguments.keep_best,
         seed: arguments.seed,
         threads: arguments.threads,
         ..TrainConfig::default()
@@ -90,21 +106,18 @@ fn run(arguments: &Arguments) -> Result<()> {
     config.check()?;
 
     let (model, tokenizer) = match &arguments.backbone {
-        Some(folder) => {
-            let (model, tokenizer) = (model::load(folder, device)?, Tokenizer::load(folder)?);
-            let limits = arguments.max_length.map_or(tokenizer.limits(), Limits::new);
-            (model, tokenizer.with_limits(limits)?)
-        }
+        Some(folder) => backbone(folder, arguments, device, &mut progress)?,
         None => small_model(&train, arguments, device)?,
     };
 
-    let mut trainer = Trainer::new(model, tokenizer, config)?;
+    let mut trainer =
+        Trainer::new(model, tokenizer, config)?.with_provenance(provenance(arguments));
     let evaluation = trainer.train(&train, &held_out, &mut |event| {
         progress.show(event);
         Ok(())
     })?;
     model::write_folder(&output, overwrite, |dir| {
-        trainer.scorer().write_into(dir)?;
+        trainer.write_into(dir)?;
         write_metrics(&dir.join("metrics.json"), &evaluation)
     })?;
 
@@ -145,6 +158,41 @@ fn read_data(arguments: &Arguments) -> Result<(Vec<RankedList>, Vec<RankedList>)
             }
             Ok((kept, held_out))
         }
+    }
+}
+
+/// A pretrained model and its tokenizer; its head is a new one where it has none.
+fn backbone(
+    folder: &Path,
+    arguments: &Arguments,
+    device: tch::Device,
+    progress: &mut support::Progress,
+) -> Result<(Box<dyn RewardModel>, Tokenizer)> {
+    let options = LoadOptions::on(device).with_seed(arguments.seed as i64);
+    let model = Transformer::load(folder, &options)?;
+    if let Some(loaded) = model.loaded() {
+        progress.line(format!("{}: {}, {loaded}", folder.display(), model.config().model_type()));
+    }
+    let tokenizer = Tokenizer::load(folder)?;
+    let limits = arguments.max_length.map_or(tokenizer.limits(), Limits::new);
+    Ok((Box::new(model), tokenizer.with_limits(limits)?))
+}
+
+/// Where model and data come from, for the model card.
+fn provenance(arguments: &Arguments) -> Provenance {
+    let name = |file: &Option<PathBuf>, default: &str| {
+        let name = file.as_deref().and_then(Path::file_name);
+        name.map_or(default.to_owned(), |name| name.to_string_lossy().into_owned())
+    };
+    let train = name(&arguments.data, "the lists that ship with the example");
+    let evaluation = match (&arguments.data, &arguments.eval_data) {
+        (Some(_), None) => format!("every tenth list of {train}"),
+        _ => name(&arguments.eval_data, "the lists that ship with the example"),
+    };
+    let provenance = Provenance::new().with_data(train, evaluation);
+    match arguments.backbone.as_deref().and_then(Path::file_name) {
+        Some(base) => provenance.with_base_model(base.to_string_lossy()),
+        None => provenance,
     }
 }
 

@@ -110,6 +110,6 @@ pub use text::{TokenBatch, TokenizedText};
 pub use torch::parse_device;
 #[cfg(feature = "train")]
 pub use train::{
-    BatchLoss, Evaluation, Event, Objective, ParameterGroup, Prepared, PreparedExample,
+    BatchLoss, Evaluation, Event, Objective, ParameterGroup, Prepared, PreparedExample, Provenance,
     RankedLists, Selection, Start, Step, TokenEvaluation, TokenPrediction, TrainConfig, Trainer,
 };

@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reward_model::{Evaluation, Event, RankedList, Result};
+use reward_model::{Evaluation, Event, ParameterGroup, RankedList, Result};
 
 /// Where `train_rm` writes its model folder, and `score` looks for one, unless told otherwise.
 pub const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/reward-model");
@@ -77,6 +77,9 @@ impl Progress {
                         self.line(format!("{count} training lists {what}"));
                     }
                 }
+                for line in parts(&start.groups) {
+                    self.line(line);
+                }
                 self.line(format!("\n{}", table_head()));
                 self.bar = ProgressBar::new(start.steps);
                 self.bar.set_draw_target(draw_target());
@@ -104,11 +107,15 @@ impl Progress {
                     self.bar.finish_and_clear();
                 }
             }
+            Event::Kept { epoch } => {
+                self.line(format!("the weights of epoch {epoch} are kept, the best of them"));
+            }
             _ => {}
         }
     }
 
-    fn line(&self, text: String) {
+    /// A line above the bar.
+    pub fn line(&self, text: String) {
         self.bar.suspend(|| say(text));
     }
 }
@@ -167,6 +174,36 @@ fn thousands(number: u64) -> String {
         .map(|group| std::str::from_utf8(group).unwrap_or_default())
         .collect();
     groups.join(" ")
+}
+
+/// What trains and how fast, a line for each run of layers that are treated alike; nothing to tell
+/// where everything trains at one rate.
+fn parts(groups: &[ParameterGroup]) -> Vec<String> {
+    let treated = |group: &ParameterGroup| (group.trainable > 0, group.learning_rate);
+    if groups.windows(2).all(|pair| treated(&pair[0]) == treated(&pair[1])) {
+        return Vec::new();
+    }
+    let is_layer = |group: &ParameterGroup| group.name.starts_with("layer ");
+    groups
+        .chunk_by(|a, b| is_layer(a) && is_layer(b) && treated(a) == treated(b))
+        .map(|run| {
+            let name = match run {
+                [first, .., last] => {
+                    format!(
+                        "layers {} to {}",
+                        &first.name["layer ".len()..],
+                        &last.name["layer ".len()..]
+                    )
+                }
+                _ => run[0].name.clone(),
+            };
+            let count = thousands(run.iter().map(|group| group.parameters).sum());
+            let (trainable, rate) = (run[0].trainable, run[0].learning_rate);
+            let how =
+                if trainable > 0 { format!("learning rate {rate:.2e}") } else { "frozen".into() };
+            format!("  {name:<14} {count:>13} parameters  {how}")
+        })
+        .collect()
 }
 
 /// One list with the reward of each response, best to worst as people ranked them.

@@ -1,5 +1,6 @@
 //! Training: a model, examples, and the objective that brings them together.
 
+mod card;
 mod config;
 mod events;
 mod objective;
@@ -14,6 +15,7 @@ use std::time::Instant;
 
 use tch::Tensor;
 
+pub use card::Provenance;
 pub use config::TrainConfig;
 pub use events::{Evaluation, Event, Start, Step};
 pub use objective::{BatchLoss, Objective, Prepared, PreparedExample};
@@ -21,10 +23,11 @@ pub use ranked::RankedLists;
 pub use selection::{ParameterGroup, Selection};
 pub use token_prediction::{TokenEvaluation, TokenPrediction};
 
-use crate::model::{Mode, RewardModel};
+use crate::model::{self, Mode, RewardModel};
 use crate::score::Scorer;
 use crate::text::{length_grouped_batches, Tokenizer};
 use crate::{Error, RankedList, Result};
+use card::{Record, Usage};
 use optimizer::AdamW;
 use schedule::Schedule;
 use selection::Selected;
@@ -55,6 +58,9 @@ use selection::Selected;
 pub struct Trainer {
     scorer: Scorer,
     config: TrainConfig,
+    provenance: Provenance,
+    /// The last run.
+    record: Option<Record>,
 }
 
 impl Trainer {
@@ -68,7 +74,14 @@ impl Trainer {
         config: TrainConfig,
     ) -> Result<Trainer> {
         config.check()?;
-        Ok(Trainer { scorer: Scorer::new(model, tokenizer), config })
+        let scorer = Scorer::new(model, tokenizer);
+        Ok(Trainer { scorer, config, provenance: Provenance::new(), record: None })
+    }
+
+    /// The same trainer, whose model card tells where model and data come from.
+    #[must_use]
+    pub fn with_provenance(self, provenance: Provenance) -> Trainer {
+        Trainer { provenance, ..self }
     }
 
     /// Trains on `lists` and, before the first and after each epoch, evaluates on `held_out` (which
@@ -108,7 +121,7 @@ impl Trainer {
         let (selected, _frozen) = Selected::new(self.scorer.model(), &self.config)?;
         let steps_per_epoch = data.examples.len().div_ceil(self.config.batch_size) as u64;
         let steps = steps_per_epoch * u64::from(self.config.epochs);
-        watch(&Event::Started(Start {
+        let start = Start {
             lists: data.examples.len(),
             evaluation_lists: held_out.len(),
             too_long: data.too_long,
@@ -118,13 +131,14 @@ impl Trainer {
             groups: selected.groups,
             steps_per_epoch,
             steps,
-        }))?;
+        };
+        watch(&Event::Started(start.clone()))?;
         let mut optimizer = AdamW::new(selected.trained, &self.config)?;
         let schedule = Schedule::new(self.config.learning_rate, self.config.warmup_ratio, steps);
         let mut evaluation = objective.evaluate(&self.scorer, held_out)?;
         watch(&Event::Evaluated { epoch: 0, evaluation: evaluation.clone() })?;
 
-        let mut best = None;
+        let (mut best, mut last) = (None, 0);
         let (mut step, started) = (0, Instant::now());
         for epoch in 1..=self.config.epochs {
             let shuffle = self.config.seed.wrapping_add(u64::from(epoch) << 32);
@@ -136,16 +150,22 @@ impl Trainer {
                 done.seconds = started.elapsed().as_secs_f64();
                 watch(&Event::Step(done))?;
             }
-            evaluation = objective.evaluate(&self.scorer, held_out)?;
+            (evaluation, last) = (objective.evaluate(&self.scorer, held_out)?, epoch);
             watch(&Event::Evaluated { epoch, evaluation: evaluation.clone() })?;
             if let (true, Some(merit)) = (self.config.keep_best, objective.merit(&evaluation)) {
                 Best::update(&mut best, epoch, merit, &evaluation, &optimizer)?;
             }
         }
         if let Some(best) = best {
-            evaluation = best.restore(&mut optimizer)?;
-            watch(&Event::Kept { epoch: best.epoch })?;
+            (evaluation, last) = (best.restore(&mut optimizer)?, best.epoch);
+            watch(&Event::Kept { epoch: last })?;
         }
+        self.record = Some(Record {
+            start,
+            epoch: last,
+            seconds: started.elapsed().as_secs_f64(),
+            evaluation: serde_json::to_value(&evaluation).unwrap_or_default(),
+        });
         Ok(evaluation)
     }
 
@@ -209,12 +229,28 @@ impl Trainer {
         &self.config
     }
 
-    /// Writes the model folder; see [`Scorer::save`].
+    /// Writes the model folder; see [`Scorer::save`]. Beside the files of the model it has a model
+    /// card (`README.md`) and the settings (`train_config.json`).
     ///
     /// # Errors
     /// As [`Scorer::save`].
     pub fn save(&self, dir: impl AsRef<Path>, overwrite: bool) -> Result<()> {
-        self.scorer.save(dir, overwrite)
+        model::write_folder(dir, overwrite, |dir| self.write_into(dir))
+    }
+
+    /// Writes the files of the model folder into an existing folder; see [`Scorer::write_into`].
+    ///
+    /// # Errors
+    /// If a file cannot be written.
+    pub fn write_into(&self, dir: &Path) -> Result<()> {
+        self.scorer.write_into(dir)?;
+        let card = card::write(&self.provenance, &self.config, self.record.as_ref(), Usage::Pairs);
+        let config = serde_json::to_string_pretty(&self.config).unwrap_or_default() + "\n";
+        for (name, text) in [("README.md", card), ("train_config.json", config)] {
+            let path = dir.join(name);
+            std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+        }
+        Ok(())
     }
 
     /// Gives the trained model up.

@@ -1,5 +1,6 @@
 //! [`Objective`]: what a model is trained for.
 
+use serde::Serialize;
 use tch::Tensor;
 
 use crate::model::{Mode, RewardModel};
@@ -18,7 +19,7 @@ pub trait Objective {
     /// What is known of an example beside its texts.
     type Target;
     /// How a model does on examples that it does not learn from.
-    type Evaluation: Clone;
+    type Evaluation: Clone + Serialize;
 
     /// The examples as tokens; those from which nothing can be learned are left out and counted.
     ///
