@@ -33,6 +33,15 @@ pub enum Error {
         message: String,
     },
 
+    /// A labelled text that makes no sense: no text, no label, a label that is not a number, ...
+    #[error("{field}: {message}")]
+    LabelledText {
+        /// The part that is wrong: `"text"`, `"label[2]"`, ...
+        field: String,
+        /// What was found and what was expected.
+        message: String,
+    },
+
     /// A line of a data file that could not be read.
     #[error("{source_name}:{line}: {field}{message}", field = field.as_ref().map(|f| format!("{f}: ")).unwrap_or_default())]
     Data {

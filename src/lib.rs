@@ -63,7 +63,7 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | none of them | [`RankedList`], [`metrics`], [`data`] readers, the [losses](loss) |
+//! | none of them | [`RankedList`], [`LabelledText`], [`metrics`], [`data`] readers, the [losses](loss) |
 //! | `text` | [`text::Tokenizer`], [`TokenBatch`] |
 //! | `models` | [`RewardModel`], [`Transformer`], [`Scorer`], model folders |
 //! | `train` (default) | [`Trainer`] |
@@ -93,6 +93,7 @@ mod torch;
 mod train;
 
 pub use conversation::Message;
+pub use data::{Label, LabelledText};
 pub use error::{BoxError, Error, Result};
 pub use loss::{rank_loss, Lists, PairFunction, RankLoss, Reduction, Ties};
 #[cfg(feature = "models")]

@@ -1,4 +1,6 @@
-//! How well rewards order the responses of ranked lists: accuracy, rank correlations, NDCG.
+//! How well a model does: its rewards on ranked lists, its predictions on labelled texts.
+//!
+//! # Ranked lists
 //!
 //! A pair (w, l) of one list is *ordered* if w is ranked better than l. A list without ordered
 //! pairs (empty, one response, all tied) says nothing about a model: it is left out and counted,
@@ -20,9 +22,18 @@
 //! assert_eq!((metrics.lists, metrics.lists_without_pairs), (3, 1));
 //! # Ok::<(), reward_model::Error>(())
 //! ```
+//!
+//! # Labelled texts
+//!
+//! [`ClassMeter`] has accuracy, macro-F1 and the confusion matrix of predicted classes,
+//! [`ValueMeter`] mean squared error and Spearman's rho of predicted numbers.
 
+mod classes;
 mod meter;
 mod scored;
+mod values;
 
+pub use classes::{ClassMeter, ClassMetrics};
 pub use meter::{RankMeter, RankMetrics};
 pub use scored::Scored;
+pub use values::{OutputMetrics, ValueMeter, ValueMetrics};

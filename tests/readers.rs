@@ -121,7 +121,7 @@ fn refused(format: Format, start: &str, table: &[(&[u8], &str)]) {
     }
 }
 
-const BLANK: &str = "the line is blank; remove it, or put back the list that it lost";
+const BLANK: &str = "the line is blank; remove it, or put back what it lost";
 
 #[test]
 fn bad_lines_of_tsv() {

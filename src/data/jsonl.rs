@@ -1,24 +1,17 @@
 //! A line of JSONL, and with it how a [`RankedList`] is written and read by serde.
 
-use std::fmt::{self, Display};
-
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, Deserialize, Deserializer, MapAccess};
+use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
-use serde_json::error::Category;
 use serde_json::Value;
 
+use super::json::{self, array, number, string, Object};
 use super::Problem;
 use crate::{RankedList, Response};
 
-const EXPECTED: &str = "an object such as {\"responses\": [\"best\", \"worst\"]}";
-
 pub(super) fn parse(line: &str) -> Result<RankedList, Problem> {
-    let Object(fields) = serde_json::from_str(line).map_err(|error| unreadable(line, &error))?;
-    fields.into_list()
+    json::parse::<Fields>(line)?.into_list()
 }
 
-/// The known fields, of any type: serde's own error for a wrong type does not name the field.
 #[derive(serde::Deserialize)]
 struct Fields {
     prompt: Option<Value>,
@@ -27,6 +20,10 @@ struct Fields {
     scores: Option<Value>,
     chosen: Option<Value>,
     rejected: Option<Value>,
+}
+
+impl json::Fields for Fields {
+    const EXPECTED: &'static str = "an object such as {\"responses\": [\"best\", \"worst\"]}";
 }
 
 impl Fields {
@@ -99,110 +96,9 @@ fn missing(field: &str, other: &str) -> Problem {
     Problem::of_field(field, format!("is missing; \"{other}\" needs it beside it"))
 }
 
-fn array<T>(
-    field: &str,
-    expected: &str,
-    value: Value,
-    item: fn(&dyn Display, Value) -> Result<T, Problem>,
-) -> Result<Vec<T>, Problem> {
-    match value {
-        Value::Array(values) => values
-            .into_iter()
-            .enumerate()
-            .map(|(index, value)| item(&format_args!("{field}[{index}]"), value))
-            .collect(),
-        other => Err(wrong_type(&field, expected, &other)),
-    }
-}
-
-fn string(field: &dyn Display, value: Value) -> Result<String, Problem> {
-    match value {
-        Value::String(text) => Ok(text),
-        other => Err(wrong_type(field, "a string", &other)),
-    }
-}
-
-fn number(field: &dyn Display, value: Value) -> Result<f64, Problem> {
-    value.as_f64().ok_or_else(|| wrong_type(field, "a finite number", &value))
-}
-
-fn wrong_type(field: &dyn Display, expected: &str, found: &Value) -> Problem {
-    Problem::of_field(field.to_string(), format!("expected {expected}, found {}", named(found)))
-}
-
-fn named(value: &Value) -> String {
-    match value {
-        Value::Null => "null".to_owned(),
-        Value::Bool(found) => found.to_string(),
-        Value::Number(found) => format!("the number {found}"),
-        Value::String(_) => "a string".to_owned(),
-        Value::Array(_) => "an array".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-    }
-}
-
-fn unreadable(line: &str, error: &serde_json::Error) -> Problem {
-    if error.classify() != Category::Data {
-        return not_json(line, error);
-    }
-    // Serde would quote a string that stands in place of an object, however long.
-    match serde_json::from_str(line) {
-        Ok(Value::Object(_)) => {
-            let (message, column) = message_and_column(error);
-            Problem::of_line(format!("{message} (column {column})"))
-        }
-        Ok(other) => Problem::of_line(format!("expected {EXPECTED}, found {}", named(&other))),
-        Err(error) => not_json(line, &error),
-    }
-}
-
-fn not_json(line: &str, error: &serde_json::Error) -> Problem {
-    let (message, column) = message_and_column(error);
-    let rest = column.checked_sub(1).and_then(|start| line.get(start..)).unwrap_or_default();
-    let hint = if error.classify() == Category::Eof {
-        "; each line must hold one whole JSON object"
-    } else if rest.starts_with("NaN") || rest.starts_with("Infinity") {
-        "; JSON has no NaN and no Infinity"
-    } else {
-        ""
-    };
-    Problem::of_line(format!("cannot read JSON: {message} at column {column}{hint}"))
-}
-
-/// Without the line's number, which is always 1.
-fn message_and_column(error: &serde_json::Error) -> (String, usize) {
-    let (mut message, column) = (error.to_string(), error.column());
-    let position = format!(" at line {} column {column}", error.line());
-    message.truncate(message.strip_suffix(&position).unwrap_or(&message).len());
-    (message, column)
-}
-
-/// [`Fields`] from an object alone: what serde derives takes an array of values as well.
-struct Object(Fields);
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = Object;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(EXPECTED)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object, A::Error> {
-                Fields::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-
-        deserializer.deserialize_map(Visitor)
-    }
-}
-
 impl<'de> Deserialize<'de> for RankedList {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Object::deserialize(deserializer)?.0.into_list().map_err(de::Error::custom)
+        Object::<Fields>::deserialize(deserializer)?.0.into_list().map_err(de::Error::custom)
     }
 }
 

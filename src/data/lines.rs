@@ -54,7 +54,7 @@ impl<R: BufRead> Lines<R> {
     fn give(&mut self) -> Line<'_> {
         self.given += 1;
         let line = if self.given < self.read {
-            Err(Problem::of_line("the line is blank; remove it, or put back the list that it lost"))
+            Err(Problem::of_line("the line is blank; remove it, or put back what it lost"))
         } else if self.too_long {
             Err(Problem::of_line(format!(
                 "the line is longer than {} bytes; is a line break lost?",
@@ -132,7 +132,7 @@ mod tests {
         (number, Err(message.to_owned()))
     }
 
-    const BLANK: &str = "the line is blank; remove it, or put back the list that it lost";
+    const BLANK: &str = "the line is blank; remove it, or put back what it lost";
 
     #[test]
     fn ends_of_lines_and_of_the_file() {

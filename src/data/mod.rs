@@ -1,9 +1,9 @@
-//! Reading ranked lists: TSV and JSONL files, or any stream, as an iterator of
-//! `Result<`[`RankedList`]`>`.
+//! Reading ranked lists and labelled texts: TSV and JSONL files, or any stream, as an iterator of
+//! `Result<`[`RankedList`]`>` or of `Result<`[`LabelledText`]`>`.
 //!
 //! # Formats
 //!
-//! Both hold one list a line, in UTF-8. A line ends in LF or CRLF, the last one may do without; a
+//! Each holds one list or one labelled text a line, in UTF-8. A line ends in LF or CRLF, the last one may do without; a
 //! byte-order mark at the start is dropped; a line is at most [`MAX_LINE_BYTES`] long.
 //!
 //! **TSV**: the responses, best first, separated by tabs. No prompt, no ties, no header, and no
@@ -13,7 +13,7 @@
 //! a delight from start to end⇥fine for a rainy day⇥two hours I will never get back
 //! ```
 //!
-//! **JSONL**: one JSON object, which is a list or a pair. Other fields are ignored, and `null` is
+//! **JSONL of ranked lists**: one JSON object, which is a list or a pair. Other fields are ignored, and `null` is
 //! the same as leaving a field out.
 //!
 //! ```text
@@ -29,6 +29,20 @@
 //! | `ranks` | optional, one number for each response: smaller is better, equal is a tie |
 //! | `scores` | optional, one number for each response, kept with it but not used to rank it |
 //! | `chosen`, `rejected` | the better and the worse one, instead of the three above |
+//!
+//! **JSONL of labelled texts** ([`open_labelled`]): one JSON object, a text and its label.
+//!
+//! ```text
+//! {"text": "a delight from start to end", "label": 4}
+//! {"prompt": "2 + 2?", "response": "5", "label": 0.25}
+//! {"prompt": "2 + 2?", "response": "4", "label": [1, 0.5]}
+//! ```
+//!
+//! | field | |
+//! |---|---|
+//! | `text` or `response` | the text; one of the two |
+//! | `prompt` | optional; an empty one is none |
+//! | `label` | a class (an integer from 0), another number, or an array of numbers: [`Label`] |
 //!
 //! # Bad input
 //!
@@ -55,7 +69,9 @@
 //! # Ok::<(), reward_model::Error>(())
 //! ```
 
+mod json;
 mod jsonl;
+mod labelled;
 mod lines;
 mod reader;
 mod tsv;
@@ -66,6 +82,7 @@ use std::fs::File;
 use std::io::{self, BufReader, StdinLock};
 use std::path::Path;
 
+pub use labelled::{Label, LabelledText};
 pub use lines::MAX_LINE_BYTES;
 pub use reader::Reader;
 
@@ -123,12 +140,27 @@ impl Format {
 /// extension tells no format.
 pub fn open(path: impl AsRef<Path>) -> Result<Reader<BufReader<File>>> {
     let path = path.as_ref();
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    if file.metadata().map_err(Error::io("read", path))?.is_dir() {
-        return Err(Error::io("read", path)(io::ErrorKind::IsADirectory.into()));
+    let file = open_file(path)?;
+    Ok(Reader::new(file, path.display().to_string(), Format::of_path(path)?))
+}
+
+/// Opens a JSONL file of labelled texts.
+///
+/// # Errors
+///
+/// [`Error::Io`] if the file cannot be opened or is a directory, [`Error::InvalidArgument`] if its
+/// extension is not that of [`Format::Jsonl`].
+pub fn open_labelled(path: impl AsRef<Path>) -> Result<Reader<BufReader<File>, LabelledText>> {
+    let path = path.as_ref();
+    let file = open_file(path)?;
+    match Format::of_path(path)? {
+        Format::Jsonl => Ok(Reader::labelled(file, path.display().to_string())),
+        Format::Tsv => Err(Error::InvalidArgument(format!(
+            "{}: labelled texts are read from JSONL, not from TSV; write one object such as \
+             {{\"text\": \"...\", \"label\": 1}} on each line of a .jsonl file",
+            path.display()
+        ))),
     }
-    let format = Format::of_path(path)?;
-    Ok(Reader::new(BufReader::with_capacity(1 << 16, file), path.display().to_string(), format))
 }
 
 /// Reads a whole file of ranked lists.
@@ -138,16 +170,39 @@ pub fn open(path: impl AsRef<Path>) -> Result<Reader<BufReader<File>>> {
 /// Those of [`open`], the first bad line's, and [`Error::Data`] if the file holds no list at all.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<RankedList>> {
     let path = path.as_ref();
-    let lists = open(path)?.collect::<Result<Vec<_>>>()?;
-    if lists.is_empty() {
+    all(path, open(path)?, "ranked list")
+}
+
+/// Reads a whole JSONL file of labelled texts.
+///
+/// # Errors
+///
+/// Those of [`open_labelled`], the first bad line's, and [`Error::Data`] if the file holds no text
+/// at all.
+pub fn read_labelled(path: impl AsRef<Path>) -> Result<Vec<LabelledText>> {
+    let path = path.as_ref();
+    all(path, open_labelled(path)?, "labelled text")
+}
+
+fn open_file(path: &Path) -> Result<BufReader<File>> {
+    let file = File::open(path).map_err(Error::io("read", path))?;
+    if file.metadata().map_err(Error::io("read", path))?.is_dir() {
+        return Err(Error::io("read", path)(io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(BufReader::with_capacity(1 << 16, file))
+}
+
+fn all<T>(path: &Path, items: impl Iterator<Item = Result<T>>, noun: &str) -> Result<Vec<T>> {
+    let items = items.collect::<Result<Vec<_>>>()?;
+    if items.is_empty() {
         return Err(Error::Data {
             source_name: path.display().to_string(),
             line: 1,
             field: None,
-            message: "the file holds no ranked list".into(),
+            message: format!("the file holds no {noun}"),
         });
     }
-    Ok(lists)
+    Ok(items)
 }
 
 /// Ranked lists from standard input, called `<stdin>` in errors; the format is
@@ -176,7 +231,9 @@ impl Problem {
 impl From<Error> for Problem {
     fn from(error: Error) -> Self {
         match error {
-            Error::RankedList { field, message } => Self::of_field(field, message),
+            Error::RankedList { field, message } | Error::LabelledText { field, message } => {
+                Self::of_field(field, message)
+            }
             error => Self::of_line(error.to_string()),
         }
     }

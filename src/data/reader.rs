@@ -1,13 +1,13 @@
-//! The iterator over the ranked lists of a stream.
+//! The iterator over the lines of a stream, each a ranked list or a labelled text.
 
 use std::io::BufRead;
 use std::iter::FusedIterator;
 
 use super::lines::Lines;
-use super::Format;
-use crate::{Error, RankedList, Result};
+use super::{labelled, Format, Problem};
+use crate::{Error, LabelledText, RankedList, Result};
 
-/// The ranked lists of a stream, one a line: an iterator of [`Result`]s.
+/// The ranked lists of a stream, or its labelled texts, one a line: an iterator of [`Result`]s.
 ///
 /// A bad line is an [`Error::Data`], and the next call goes on with the next line; an
 /// [`Error::Io`] is the last item. The [module](super) says what makes a line bad.
@@ -23,30 +23,60 @@ use crate::{Error, RankedList, Result};
 /// # Ok::<(), reward_model::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Reader<R> {
+pub struct Reader<R, T = RankedList> {
     lines: Lines<R>,
     source_name: String,
     format: Option<Format>,
+    parse: fn(Format, &str) -> Result<T, Problem>,
     ended: bool,
 }
 
 impl<R: BufRead> Reader<R> {
     /// A reader of a known format. `source_name` stands in errors where a file's path would.
     pub fn new(reader: R, source_name: impl Into<String>, format: Format) -> Self {
-        let lines = Lines::new(reader);
-        Self { lines, source_name: source_name.into(), format: Some(format), ended: false }
+        Self::over(reader, source_name.into(), Some(format), Format::parse)
     }
 
     /// A reader that takes the format from the first line that holds text: [`Format::Jsonl`] if
     /// its first character other than white space is `{`, else [`Format::Tsv`].
     pub fn sniff(reader: R, source_name: impl Into<String>) -> Self {
-        let lines = Lines::new(reader);
-        Self { lines, source_name: source_name.into(), format: None, ended: false }
+        Self::over(reader, source_name.into(), None, Format::parse)
     }
 }
 
-impl<R: BufRead> Iterator for Reader<R> {
-    type Item = Result<RankedList>;
+impl<R: BufRead> Reader<R, LabelledText> {
+    /// A reader of labelled texts, in JSONL.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use reward_model::data::Reader;
+    /// use reward_model::Label;
+    ///
+    /// let file = "{\"text\": \"a delight\", \"label\": 4}\n{\"text\": \"a bore\"}\n";
+    /// let mut texts = Reader::labelled(file.as_bytes(), "reviews.jsonl");
+    /// assert_eq!(texts.next().unwrap()?.label(), &Label::Class(4));
+    /// assert!(texts.next().unwrap().unwrap_err().to_string().starts_with("reviews.jsonl:2: label:"));
+    /// # Ok::<(), reward_model::Error>(())
+    /// ```
+    pub fn labelled(reader: R, source_name: impl Into<String>) -> Self {
+        Self::over(reader, source_name.into(), Some(Format::Jsonl), |_, line| labelled::parse(line))
+    }
+}
+
+impl<R: BufRead, T> Reader<R, T> {
+    fn over(
+        reader: R,
+        source_name: String,
+        format: Option<Format>,
+        parse: fn(Format, &str) -> Result<T, Problem>,
+    ) -> Self {
+        Self { lines: Lines::new(reader), source_name, format, parse, ended: false }
+    }
+}
+
+impl<R: BufRead, T> Iterator for Reader<R, T> {
+    type Item = Result<T>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
@@ -63,11 +93,11 @@ impl<R: BufRead> Iterator for Reader<R> {
                 return Some(Err(Error::io("read", &self.source_name)(error)));
             }
         };
-        let list = text.and_then(|text| {
+        let item = text.and_then(|text| {
             let format = *self.format.get_or_insert_with(|| sniff(text));
-            format.parse(text)
+            (self.parse)(format, text)
         });
-        Some(list.map_err(|problem| Error::Data {
+        Some(item.map_err(|problem| Error::Data {
             source_name: self.source_name.clone(),
             line,
             field: problem.field,
@@ -76,7 +106,7 @@ impl<R: BufRead> Iterator for Reader<R> {
     }
 }
 
-impl<R: BufRead> FusedIterator for Reader<R> {}
+impl<R: BufRead, T> FusedIterator for Reader<R, T> {}
 
 fn sniff(line: &str) -> Format {
     if line.trim_start().starts_with('{') {
