@@ -111,6 +111,7 @@ pub use text::{TokenBatch, TokenizedText};
 pub use torch::parse_device;
 #[cfg(feature = "train")]
 pub use train::{
-    BatchLoss, Evaluation, Event, Objective, ParameterGroup, Prepared, PreparedExample, Provenance,
-    RankedLists, Selection, Start, Step, TokenEvaluation, TokenPrediction, TrainConfig, Trainer,
+    BatchLoss, Classification, Evaluation, Event, LabelledEvaluation, Objective, ParameterGroup,
+    Prepared, PreparedExample, Provenance, RankedLists, Regression, Selection, Start, Step,
+    TokenEvaluation, TokenPrediction, TrainConfig, Trainer,
 };

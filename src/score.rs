@@ -75,6 +75,11 @@ impl Scorer {
         self.model.as_ref()
     }
 
+    /// Gives the model up.
+    pub fn into_model(self) -> Box<dyn RewardModel> {
+        self.model
+    }
+
     /// The tokenizer.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer

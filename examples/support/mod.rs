@@ -14,6 +14,9 @@ use reward_model::{Evaluation, Event, ParameterGroup, RankedList, Result};
 /// Where `train_rm` writes its model folder, and `score` looks for one, unless told otherwise.
 pub const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/reward-model");
 
+/// Where `finetune` writes the source model that it pretrains.
+pub const DEFAULT_SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/source-model");
+
 /// A file of the lists that ship with the examples.
 pub fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data").join(name)
@@ -120,6 +123,33 @@ impl Progress {
     }
 }
 
+/// A bar over the steps of a run whose result is told by somebody else.
+pub struct StepBar(ProgressBar);
+
+impl StepBar {
+    pub fn new(what: &str, quiet: bool) -> StepBar {
+        let bar = if quiet { ProgressBar::hidden() } else { spinner() };
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  {eta} left") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        StepBar(bar)
+    }
+
+    pub fn show<E>(&self, event: &Event<E>) -> Result<()> {
+        match event {
+            Event::Started(start) => self.0.set_length(start.steps),
+            Event::Step(step) => self.0.set_position(step.step),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Prints a line; whoever has stopped reading (as `head` does) has seen enough.
 pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
@@ -161,7 +191,7 @@ fn table_row(when: &str, evaluation: &Evaluation) -> String {
     )
 }
 
-fn figure(value: Option<f64>, digits: usize) -> String {
+pub fn figure(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".into(), |value| format!("{value:.digits$}"))
 }
 

@@ -3,6 +3,7 @@
 mod card;
 mod config;
 mod events;
+mod labelled;
 mod objective;
 mod optimizer;
 mod ranked;
@@ -18,6 +19,7 @@ use tch::Tensor;
 pub use card::Provenance;
 pub use config::TrainConfig;
 pub use events::{Evaluation, Event, Start, Step};
+pub use labelled::{Classification, LabelledEvaluation, Regression};
 pub use objective::{BatchLoss, Objective, Prepared, PreparedExample};
 pub use ranked::RankedLists;
 pub use selection::{ParameterGroup, Selection};
