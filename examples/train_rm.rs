@@ -28,9 +28,10 @@ struct Arguments {
     /// Ranked lists to evaluate on [default: every tenth list of --data, which is then not trained on]
     #[arg(long, value_name = "FILE")]
     eval_data: Option<PathBuf>,
-    /// Model folder to start from [default: a small model with random weights]
+    /// Model folder to start from, or hf:org/name[@revision] to download (with --features hub)
+    /// [default: a small model with random weights]
     #[arg(long, value_name = "DIR")]
-    backbone: Option<PathBuf>,
+    backbone: Option<String>,
     /// Where to write the model folder [default: target/reward-model, made anew each time]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -90,8 +91,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     config.check()?;
 
     let (model, tokenizer) = match &arguments.backbone {
-        Some(folder) => {
-            let (model, tokenizer) = (model::load(folder, device)?, Tokenizer::load(folder)?);
+        Some(backbone) => {
+            let folder = support::resolve(backbone)?;
+            let (model, tokenizer) = (model::load(&folder, device)?, Tokenizer::load(&folder)?);
             let limits = arguments.max_length.map_or(tokenizer.limits(), Limits::new);
             (model, tokenizer.with_limits(limits)?)
         }
