@@ -36,9 +36,10 @@ struct Arguments {
     /// Ranked lists to evaluate on
     #[arg(long, value_name = "FILE", requires = "data")]
     eval_data: Option<PathBuf>,
-    /// Folder of a pretrained source model [default: one is pretrained on the training texts]
-    #[arg(long, value_name = "DIR")]
-    backbone: Option<PathBuf>,
+    /// Pretrained source model, a folder or hf:org/name@revision [default: one is pretrained on the
+    /// training texts]
+    #[arg(long, value_name = "MODEL")]
+    backbone: Option<String>,
     /// Shares of the labelled lists, in percent
     #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_values_t = [10, 30, 100],
           value_parser = clap::value_parser!(u8).range(1..=100))]
@@ -83,7 +84,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         ),
     };
     let source = match &arguments.backbone {
-        Some(folder) => folder.clone(),
+        Some(name) => support::resolve(name)?,
         None => {
             let folder = PathBuf::from(support::DEFAULT_SOURCE);
             pretrain(&train, &folder, device, arguments)?;

@@ -25,9 +25,9 @@ const LISTS_AT_ONCE: usize = 512;
 /// Score ranked lists with a reward model folder.
 #[derive(Parser)]
 struct Arguments {
-    /// The model folder
+    /// The model folder, or hf:org/name[@revision] to download (with --features hub)
     #[arg(long, value_name = "DIR", default_value = support::DEFAULT_MODEL)]
-    model: PathBuf,
+    model: String,
     /// Lists to score, .jsonl or .tsv [default: standard input]
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
@@ -45,7 +45,8 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(file) => Box::new(data::open(file)?),
         None => Box::new(data::from_stdin()),
     };
-    let scorer = Scorer::load(&arguments.model, parse_device(&arguments.device)?)?;
+    let scorer =
+        Scorer::load(support::resolve(&arguments.model)?, parse_device(&arguments.device)?)?;
 
     let bar = support::spinner();
     let (mut all, mut failed) = (0, 0);

@@ -28,9 +28,10 @@ struct Arguments {
     /// Ranked lists to evaluate on [default: every tenth list of --data, which is then not trained on]
     #[arg(long, value_name = "FILE")]
     eval_data: Option<PathBuf>,
-    /// Model folder to start from [default: a small model with random weights]
+    /// Model folder to start from, or hf:org/name[@revision] to download (with --features hub)
+    /// [default: a small model with random weights]
     #[arg(long, value_name = "DIR")]
-    backbone: Option<PathBuf>,
+    backbone: Option<String>,
     /// Where to write the model folder [default: target/reward-model, made anew each time]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -106,7 +107,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     config.check()?;
 
     let (model, tokenizer) = match &arguments.backbone {
-        Some(folder) => backbone(folder, arguments, device, &mut progress)?,
+        Some(name) => backbone(&support::resolve(name)?, arguments, device, &mut progress)?,
         None => small_model(&train, arguments, device)?,
     };
 
@@ -190,8 +191,8 @@ fn provenance(arguments: &Arguments) -> Provenance {
         _ => name(&arguments.eval_data, "the lists that ship with the example"),
     };
     let provenance = Provenance::new().with_data(train, evaluation);
-    match arguments.backbone.as_deref().and_then(Path::file_name) {
-        Some(base) => provenance.with_base_model(base.to_string_lossy()),
+    match &arguments.backbone {
+        Some(name) => provenance.with_base_model(support::model_name(name)),
         None => provenance,
     }
 }

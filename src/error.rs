@@ -99,6 +99,17 @@ pub enum Error {
         source: BoxError,
     },
 
+    /// A model could not be had from the Hugging Face Hub.
+    #[error("{source_name}: {message}")]
+    Hub {
+        /// The repository and its revision, as asked for.
+        source_name: String,
+        /// What happened and what to do.
+        message: String,
+        /// The cause, if it was not the repository itself.
+        source: Option<BoxError>,
+    },
+
     /// A text that does not fit into the model's length without cutting its response.
     #[error("responses[{response}]: {tokens} tokens, but only {room} fit after the prompt; raise max_length or leave the list out")]
     TooLong {

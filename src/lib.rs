@@ -67,6 +67,7 @@
 //! | `text` | [`text::Tokenizer`], [`TokenBatch`] |
 //! | `models` | [`RewardModel`], [`Transformer`], [`Scorer`], model folders |
 //! | `train` (default) | [`Trainer`] |
+//! | `hub` | `hub::download`: model folders from the Hugging Face Hub, and nothing unless asked |
 //! | `download-libtorch`, `doc-only` | forwarded to tch |
 //!
 //! Nothing here panics on what a user, a file or a device can cause: every such thing is an
@@ -79,6 +80,8 @@
 mod conversation;
 pub mod data;
 mod error;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod loss;
 pub mod metrics;
 #[cfg(feature = "models")]

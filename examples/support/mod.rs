@@ -22,6 +22,39 @@ pub fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data").join(name)
 }
 
+/// The model folder that a person means: a path, or `hf:org/name@revision`, which is downloaded.
+pub fn resolve(model: &str) -> Result<PathBuf> {
+    if !model.starts_with("hf:") {
+        return Ok(model.into());
+    }
+    download(model)
+}
+
+/// What to call that model in a model card: a folder's own name, or the name on the Hub.
+pub fn model_name(model: &str) -> String {
+    let of_hub = model.strip_prefix("hf:").and_then(|name| name.split('@').next());
+    let of_path = || Path::new(model).file_name().map(|name| name.to_string_lossy().into_owned());
+    of_hub.map(str::to_owned).or_else(of_path).unwrap_or_else(|| model.to_owned())
+}
+
+#[cfg(feature = "hub")]
+fn download(model: &str) -> Result<PathBuf> {
+    let bar = spinner();
+    let folder = reward_model::hub::Hub::from_env().download(&model.parse()?, &mut |file| {
+        bar.set_message(format!("{}: {} of {} MB", file.name, file.done >> 20, file.size >> 20));
+    });
+    bar.finish_and_clear();
+    folder
+}
+
+#[cfg(not(feature = "hub"))]
+fn download(model: &str) -> Result<PathBuf> {
+    Err(reward_model::Error::InvalidArgument(format!(
+        "{model}: this program was built without downloads; build it with --features hub, or name a \
+         folder"
+    )))
+}
+
 /// All texts of these lists, prompts included: what a tokenizer is trained on.
 pub fn texts(lists: &[RankedList]) -> impl Iterator<Item = &str> {
     lists

@@ -13,9 +13,9 @@ use tch::{Kind, Tensor};
 use crate::{Error, Result};
 
 /// The file that a folder's tensors are in, if they are in one.
-pub(super) const SINGLE: &str = "model.safetensors";
+pub(crate) const SINGLE: &str = "model.safetensors";
 /// The file that tells which tensor is in which file, if there are several.
-pub(super) const INDEX: &str = "model.safetensors.index.json";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
 
 /// Bytes that are in memory beside the tensors themselves while they are read.
 const CHUNK: usize = 8 << 20;

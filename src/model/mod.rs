@@ -21,6 +21,8 @@ use std::path::Path;
 
 use tch::{Device, Tensor};
 
+#[cfg(feature = "hub")]
+pub(crate) use checkpoint::{INDEX, SINGLE};
 pub use config::{
     Activation, DecoderConfig, DecoderType, EncoderConfig, EncoderType, ModelConfig, Rope,
     RopeScaling,
