@@ -205,6 +205,7 @@ impl Rope {
                     original_max_position_embeddings: original,
                     truncate: match map.get("truncate") {
                         None => true,
+                        Some(Value::Null) => false,
                         Some(Value::Bool(truncate)) => *truncate,
                         Some(other) => {
                             return Err(format!("{name}.truncate = {other}: must be true or false"))
