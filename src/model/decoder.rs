@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 use super::config::{DecoderConfig, DecoderType};
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
 use super::packed::Packed;
-use super::weights::Weights;
+use super::weights::{Init, Weights};
 use crate::torch::upload;
 use crate::Result;
 
@@ -58,10 +58,12 @@ impl Decoder {
             (config.hidden_size, config.initializer_range, config.model_type.prefix());
         let name = |ours: &str| format!("{prefix}{ours}");
         let words = if gpt2 { "wte" } else { "embed_tokens" };
-        let words = Embedding::new(w, &name(words), config.vocab_size, width, std)?;
+        let normal = Init::Normal(std);
+        let words = Embedding::new(w, &name(words), config.vocab_size, width, normal)?
+            .with_padding(config.padding_row());
         let positions = if gpt2 {
             let rows = config.max_position_embeddings;
-            Some(Embedding::new(w, &name("wpe"), rows, width, std)?)
+            Some(Embedding::new(w, &name("wpe"), rows, width, normal)?)
         } else {
             None
         };

@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::{EncoderConfig, EncoderType};
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
 use super::packed::Packed;
-use super::weights::Weights;
+use super::weights::{Init, Weights};
 use crate::torch::upload;
 use crate::{Error, Result, TokenBatch};
 
@@ -75,17 +75,25 @@ impl Encoder {
             hidden_size: width, initializer_range: std, layer_norm_eps: eps, ..
         } = *config;
         let (inner, prefix) = (config.intermediate_size, config.model_type.prefix());
-        let mut embedding = |name: &str, rows| {
-            Embedding::new(w, &format!("{prefix}embeddings.{name}"), rows, width, std)
+        let mut embedding = |name: &str, rows, init| {
+            Embedding::new(w, &format!("{prefix}embeddings.{name}"), rows, width, init)
         };
-        let words = embedding("word_embeddings", config.vocab_size)?;
-        let positions = embedding("position_embeddings", config.max_position_embeddings)?;
-        if config.sinusoidal_positions {
+        let normal = Init::Normal(std);
+        let words = embedding("word_embeddings", config.vocab_size, normal)?
+            .with_padding(Some(config.pad_token_id));
+        let sines = config.sinusoidal_positions;
+        let positions = embedding(
+            "position_embeddings",
+            config.max_position_embeddings,
+            if sines { Init::Sines } else { normal },
+        )?
+        .with_padding(config.padding_position());
+        if sines {
             positions.freeze()?;
         }
         let segments = match config.model_type {
             EncoderType::DistilBert => None,
-            _ => Some(embedding("token_type_embeddings", config.type_vocab_size)?),
+            _ => Some(embedding("token_type_embeddings", config.type_vocab_size, normal)?),
         };
         let norm = Norm::layer(w, &format!("{prefix}embeddings.LayerNorm"), width, eps)?;
         let names = LayerNames::of(config.model_type);
@@ -137,9 +145,9 @@ impl Encoder {
             Some(segments) => x.f_add(&segments.forward(&batch.segments)?)?,
             None => x,
         };
-        let positions = match self.config.first_position() {
-            0 => batch.positions.shallow_clone(),
-            first => counted_positions(tokens, first, batch.ids.device())?,
+        let positions = match self.config.padding_position() {
+            None => batch.positions.shallow_clone(),
+            Some(pad) => counted_positions(tokens, pad, batch.ids.device())?,
         };
         let x = x.f_add(&self.positions.forward(&positions)?)?;
         let x = self.norm.forward(&x)?.f_to_kind(kind)?;
@@ -177,13 +185,12 @@ impl Encoder {
     }
 }
 
-/// RoBERTa's positions: the first token has `first`, each next one the next, and tokens that are
-/// the pad token, wherever they stand, have the one before `first` and are not counted.
-fn counted_positions(batch: &TokenBatch, first: i64, device: Device) -> Result<Tensor> {
-    let pad = first - 1;
+/// RoBERTa's positions: tokens that are the pad token, wherever they stand, have that token's id as
+/// their position, and the others the numbers after it.
+fn counted_positions(batch: &TokenBatch, pad: i64, device: Device) -> Result<Tensor> {
     let mut positions = Vec::with_capacity(batch.tokens());
     for text in 0..batch.texts() {
-        let mut next = first;
+        let mut next = pad + 1;
         for &id in batch.text(text) {
             if i64::from(id) == pad {
                 positions.push(pad);

@@ -113,16 +113,30 @@ impl Norm {
 /// A row of a table for each id.
 pub(super) struct Embedding {
     weight: Tensor,
+    /// A row that is not trained; -1 is none.
+    padding: i64,
 }
 
 impl Embedding {
-    pub fn new(w: &mut Weights, name: &str, rows: i64, width: i64, std: f64) -> Result<Embedding> {
-        let weight = w.parameter(format!("{name}.weight"), &[rows, width], Init::Normal(std))?;
-        Ok(Embedding { weight })
+    pub fn new(
+        w: &mut Weights,
+        name: &str,
+        rows: i64,
+        width: i64,
+        init: Init,
+    ) -> Result<Embedding> {
+        let weight = w.parameter(format!("{name}.weight"), &[rows, width], init)?;
+        Ok(Embedding { weight, padding: -1 })
+    }
+
+    /// The same, with a row that is looked up like any other and gets no gradient, as Python has it
+    /// for the pad token's.
+    pub fn with_padding(self, row: Option<i64>) -> Embedding {
+        Embedding { padding: row.unwrap_or(-1), ..self }
     }
 
     pub fn forward(&self, ids: &Tensor) -> Result<Tensor> {
-        Ok(Tensor::f_embedding(&self.weight, ids, -1, false, false)?)
+        Ok(Tensor::f_embedding(&self.weight, ids, self.padding, false, false)?)
     }
 
     /// Leaves the table as it is in training.

@@ -16,6 +16,9 @@ pub(super) enum Init {
     Ones,
     /// Normal with mean 0 and this standard deviation.
     Normal(f64),
+    /// In row p, sin(p / 10000^(2i/width)) at 2i and the cosine of the same at 2i + 1 (Vaswani et
+    /// al. 2017).
+    Sines,
 }
 
 /// Gives a model under construction its parameters, one by one, and in the end says all that was
@@ -83,6 +86,7 @@ impl Weights {
                     Init::Normal(std) => Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?
                         .f_normal_(0.0, std)?
                         .f_to_device(self.device)?,
+                    Init::Sines => sines(shape)?.f_to_device(self.device)?,
                 }
             }
         };
@@ -105,4 +109,18 @@ impl Weights {
         }
         Ok((self.taken, self.drawn))
     }
+}
+
+fn sines(shape: &[i64]) -> Result<Tensor> {
+    let width = shape.last().copied().unwrap_or(1);
+    let count: i64 = shape.iter().product();
+    let values: Vec<f32> = (0..count)
+        .map(|at| {
+            let (row, column) = (at / width, at % width);
+            let pair = (column - column % 2) as f64;
+            let angle = row as f64 / 10_000_f64.powf(pair / width as f64);
+            (if column % 2 == 0 { angle.sin() } else { angle.cos() }) as f32
+        })
+        .collect();
+    Ok(Tensor::f_from_slice(&values)?.f_view(shape)?)
 }

@@ -313,6 +313,14 @@ impl DecoderConfig {
         let mut fields = underlay(self, kind.renames(), kind.unused(), &self.other)?;
         if kind != DecoderType::Gpt2 {
             self.rope.write(&mut fields);
+            // Not all of Python's classes work these out where the file has null.
+            for (field, value) in [
+                ("head_dim", self.head_dim()),
+                ("num_key_value_heads", self.key_value_heads()),
+                ("intermediate_size", self.inner_size()),
+            ] {
+                fields.insert(field.into(), value.into());
+            }
         }
         Ok(fields)
     }
@@ -327,6 +335,17 @@ impl DecoderConfig {
 
     pub(in crate::model) fn inner_size(&self) -> i64 {
         self.intermediate_size.unwrap_or(4 * self.hidden_size)
+    }
+
+    /// The token whose embedding Python does not train: the pad token, but in GPT-2. Counted from the
+    /// end of the vocabulary if it is negative, as the first Llama has it.
+    pub(in crate::model) fn padding_row(&self) -> Option<i64> {
+        if self.model_type == DecoderType::Gpt2 {
+            return None;
+        }
+        let id = self.other.get("pad_token_id")?.as_i64()?;
+        let row = if id < 0 { id.checked_add(self.vocab_size)? } else { id };
+        (0..self.vocab_size).contains(&row).then_some(row)
     }
 
     /// How many tokens, itself included, a token sees in this layer; `None` is all before it.

@@ -120,7 +120,8 @@ pub struct EncoderConfig {
     pub initializer_range: f64,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// The token that Python pads with; RoBERTa's positions are counted from it.
+    /// The token that Python pads with. Its embedding is not trained, and RoBERTa's positions are
+    /// counted from it.
     pub pad_token_id: i64,
     /// How many outputs the head has; 1 for a reward.
     #[serde(skip)]
@@ -197,17 +198,18 @@ impl EncoderConfig {
         underlay(self, self.model_type.renames(), self.model_type.unused(), &self.other)
     }
 
-    /// The position of a text's first token.
-    pub(in crate::model) fn first_position(&self) -> i64 {
+    /// The position of the pad token, after which others are counted; `None` where they are
+    /// counted from 0.
+    pub(in crate::model) fn padding_position(&self) -> Option<i64> {
         match self.model_type {
-            EncoderType::Roberta | EncoderType::XlmRoberta => self.pad_token_id + 1,
-            EncoderType::Bert | EncoderType::DistilBert => 0,
+            EncoderType::Roberta | EncoderType::XlmRoberta => Some(self.pad_token_id),
+            EncoderType::Bert | EncoderType::DistilBert => None,
         }
     }
 
     /// The most tokens that a text may have.
     pub(super) fn longest_text(&self) -> i64 {
-        self.max_position_embeddings - self.first_position()
+        self.max_position_embeddings - self.padding_position().map_or(0, |pad| pad + 1)
     }
 
     /// Whether every value is within its bounds.

@@ -97,12 +97,17 @@ impl Rope {
             let number = number(key)?.ok_or_else(|| format!("{name}: has no {key}"))?;
             positive(key, number)
         };
-        let theta = match (number("rope_theta")?, present("rope_theta")) {
-            (Some(theta), _) => theta,
-            (None, Some(theta)) => {
-                theta.as_f64().ok_or_else(|| format!("rope_theta = {theta}: must be a number"))?
+        let top = match present("rope_theta") {
+            None => None,
+            Some(theta) => Some(
+                theta.as_f64().ok_or_else(|| format!("rope_theta = {theta}: must be a number"))?,
+            ),
+        };
+        let theta = match (number("rope_theta")?, top) {
+            (Some(here), Some(top)) if here != top => {
+                return Err(differs("rope_theta", top, here, name))
             }
-            (None, None) => Rope::default().theta,
+            (here, top) => here.or(top).unwrap_or(Rope::default().theta),
         };
         if !(theta > 1.0 && theta.is_finite()) {
             return Err(format!("rope_theta = {theta}: must be above 1"));
@@ -159,10 +164,7 @@ impl Rope {
             let here = number(key)?;
             let top = present(key).and_then(Value::as_f64);
             match (here, top) {
-                (Some(here), Some(top)) if here != top => Err(format!(
-                    "{key} is {top}, but {here} in {name}: versions of transformers differ in \
-                     which they take"
-                )),
+                (Some(here), Some(top)) if here != top => Err(differs(key, top, here, name)),
                 (Some(length), _) | (None, Some(length)) => positive(key, length),
                 (None, None) => Ok(max_positions as f64),
             }
@@ -205,6 +207,7 @@ impl Rope {
                     original_max_position_embeddings: original,
                     truncate: match map.get("truncate") {
                         None => true,
+                        Some(Value::Null) => false,
                         Some(Value::Bool(truncate)) => *truncate,
                         Some(other) => {
                             return Err(format!("{name}.truncate = {other}: must be true or false"))
@@ -346,4 +349,10 @@ impl Rope {
         };
         changed.into_iter().map(|f| f as f32).collect()
     }
+}
+
+fn differs(key: &str, top: f64, here: f64, name: &str) -> String {
+    format!(
+        "{key} is {top}, but {here} in {name}: versions of transformers differ in which they take"
+    )
 }
