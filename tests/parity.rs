@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use reward_model::tch::{Kind, Tensor};
 use reward_model::{
-    model, rank_loss, LoadOptions, Mode, RewardModel, TokenBatch, TokenizedText, Transformer,
+    model, rank_loss, Backbone, LoadOptions, Mode, RewardModel, TokenBatch, TokenizedText,
+    Transformer,
 };
 use serde::Deserialize;
 
