@@ -11,7 +11,7 @@ help:
 	@echo 'make libtorch     set up libtorch alone; CUDA=1 for the CUDA build (3.6 GB)'
 	@echo 'make test-python  compare rewards with transformers 4 and 5 (downloads them)'
 	@echo 'make accuracy     held-out accuracy over three seeds, beside a linear model'
-	@echo 'make bench        time and memory of the loss and of batches'
+	@echo 'make bench        time and memory of the loss, of batches and of loading'
 	@echo 'make doc, lint    documentation; formatting, clippy and documentation warnings'
 
 libtorch:
