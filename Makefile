@@ -3,12 +3,15 @@
 PYTHON ?= python3
 CARGO ?= cargo
 
-.PHONY: help train test libtorch test-python bench accuracy doc lint
+.PHONY: help train test libtorch minilm minilm-table finetune test-python bench accuracy doc lint
 
 help:
 	@echo 'make train        set up libtorch, build, train on the lists in examples/data'
 	@echo 'make test         set up libtorch, run the whole test suite'
 	@echo 'make libtorch     set up libtorch alone; CUDA=1 for the CUDA build (3.6 GB)'
+	@echo 'make finetune     what transfer is worth for 10, 30 and 100 % of the labels'
+	@echo 'make minilm       fetch all-MiniLM-L6-v2 (91 MB) for a test and for --backbone .minilm'
+	@echo 'make minilm-table fine-tune it in three ways; LISTS=DIR with sst5_{train,dev,test}.tsv'
 	@echo 'make test-python  compare rewards with transformers 4 and 5 (downloads them)'
 	@echo 'make accuracy     held-out accuracy over three seeds, beside a linear model'
 	@echo 'make bench        time and memory of the loss, of batches and of loading'
@@ -23,6 +26,16 @@ train: libtorch
 # In release, as everything else, so that tch is built once.
 test: libtorch
 	$(CARGO) test --release
+
+finetune: libtorch
+	$(CARGO) run --release --example finetune
+
+minilm:
+	@$(PYTHON) scripts/minilm.py
+
+minilm-table: libtorch
+	$(CARGO) build --release --examples
+	$(PYTHON) scripts/minilm.py --table $(LISTS)
 
 test-python: libtorch
 	$(CARGO) build --release --examples

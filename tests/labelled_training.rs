@@ -50,7 +50,7 @@ fn fit<O: Objective<Example = LabelledText>>(
     texts: &[LabelledText],
 ) -> (Trainer, O::Evaluation) {
     let config =
-        TrainConfig { epochs: 20, learning_rate: 1e-2, threads: Some(1), ..TrainConfig::default() };
+        TrainConfig { epochs: 30, learning_rate: 1e-2, threads: Some(1), ..TrainConfig::default() };
     let mut trainer = Trainer::new(Box::new(model(outputs)), tokenizer(), config).unwrap();
     let evaluation = trainer.fit(objective, texts, texts, &mut |_| Ok(())).unwrap();
     (trainer, evaluation)
