@@ -13,11 +13,13 @@
 
 mod files;
 mod source;
+mod transfer;
 
+use std::ffi::OsString;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 
 pub use source::Source;
@@ -99,7 +101,11 @@ impl Hub {
     /// | `HF_TOKEN` | the token, for private and gated repositories |
     /// | `HF_HUB_OFFLINE` | `1`, `true`, `yes` or `on`: only the cache, never the network |
     pub fn from_env() -> Hub {
-        let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        Hub::from_variables(&|name| std::env::var_os(name))
+    }
+
+    fn from_variables(variable: &dyn Fn(&str) -> Option<OsString>) -> Hub {
+        let set = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| set(name).and_then(|value| value.into_string().ok());
         let home = set("HF_HOME").map(PathBuf::from).or_else(|| {
             let caches = set("XDG_CACHE_HOME").map(PathBuf::from);
@@ -206,9 +212,9 @@ impl Hub {
                 if path.is_symlink() {
                     std::fs::remove_file(&path).map_err(Error::io("remove", &path))?;
                 }
-                fetch_file(&commit, name, progress).map_err(|error| match error {
-                    Broken::Api(error) => failed(name, error),
-                    Broken::Off { done, size } => source.error(format!(
+                transfer::fetch(&commit, name, progress).map_err(|error| match error {
+                    transfer::Broken::Api(error) => failed(name, error),
+                    transfer::Broken::Off { done, size } => source.error(format!(
                         "{name}: the server broke off after {done} of {size} bytes; try again"
                     )),
                 })?;
@@ -319,56 +325,36 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-enum Broken {
-    Api(ApiError),
-    Off { done: u64, size: u64 },
-}
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
 
-/// Downloads one file into the cache. The client does not compare its length with what the server
-/// said that it would be, so that is done here.
-fn fetch_file(
-    commit: &ApiRepo,
-    name: &str,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), Broken> {
-    let mut size = 0;
-    let watch = Watch { name, done: 0, size: &mut size, progress };
-    let path = commit.download_with_progress(name, watch).map_err(Broken::Api)?;
-    let done = std::fs::metadata(&path).map_err(|error| Broken::Api(error.into()))?.len();
-    if done == size {
-        return Ok(());
-    }
-    remove(&path).map_err(|error| Broken::Api(error.into()))?;
-    Err(Broken::Off { done, size })
-}
+    use super::*;
 
-/// Removes a file of a snapshot and the blob that it is a link to.
-fn remove(path: &Path) -> std::io::Result<()> {
-    let blob = path.canonicalize()?;
-    std::fs::remove_file(path)?;
-    if blob.exists() {
-        std::fs::remove_file(blob)?;
-    }
-    Ok(())
-}
-
-struct Watch<'a> {
-    name: &'a str,
-    done: u64,
-    size: &'a mut u64,
-    progress: &'a mut dyn FnMut(Progress<'_>),
-}
-
-impl hf_hub::api::Progress for Watch<'_> {
-    fn init(&mut self, size: usize, _: &str) {
-        *self.size = size as u64;
-        self.done = 0;
+    fn hub(variables: &[(&str, &str)]) -> Hub {
+        Hub::from_variables(&|name| {
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into())
+        })
     }
 
-    fn update(&mut self, bytes: usize) {
-        self.done += bytes as u64;
-        (self.progress)(Progress { name: self.name, done: self.done, size: *self.size });
-    }
+    #[test]
+    fn the_variables_of_huggingface_hub() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("token"), "left by a login\n").unwrap();
+        let home = ("HF_HOME", folder.path().to_str().unwrap());
 
-    fn finish(&mut self) {}
+        let plain = hub(&[("XDG_CACHE_HOME", "/caches"), ("HF_TOKEN", ""), ("HF_ENDPOINT", "")]);
+        assert_eq!(plain.cache.as_deref(), Some(Path::new("/caches/huggingface/hub")));
+        assert_eq!((plain.endpoint.as_str(), plain.token, plain.offline), (ENDPOINT, None, false));
+
+        let set = hub(&[home, ("HF_ENDPOINT", "http://mirror"), ("HF_HUB_OFFLINE", "True")]);
+        assert_eq!(set.cache, Some(folder.path().join("hub")));
+        assert_eq!(set.token.as_deref(), Some("left by a login"));
+        assert_eq!((set.endpoint.as_str(), set.offline), ("http://mirror", true));
+
+        let own = [home, ("HF_TOKEN", "mine"), ("HF_HUB_CACHE", "/c"), ("HF_HUB_OFFLINE", "0")];
+        let own = hub(&own);
+        assert_eq!((own.cache, own.token), (Some("/c".into()), Some("mine".into())));
+        assert!(!own.offline);
+    }
 }
