@@ -318,6 +318,22 @@ def padded(config, texts, pad):
     return fields
 
 
+def load(folder, auto=AutoModelForSequenceClassification):
+    """The model of a folder, in float32; all its tensors must be there, and no others."""
+    kind = AutoConfig.from_pretrained(folder).model_type
+    model, information = auto.from_pretrained(
+        folder,
+        dtype=torch.float32,
+        # transformers 4 scales GPT-2's scores as the file says only with this.
+        attn_implementation="eager" if kind == "gpt2" else "sdpa",
+        output_loading_info=True,
+    )
+    if auto is AutoModelForSequenceClassification:
+        wrong = {what: names for what, names in information.items() if names}
+        assert not wrong, f"{folder}: {wrong}"
+    return model.eval()
+
+
 def is_dynamic(config):
     return "dynamic" in json.dumps(config.to_dict(), default=str)
 
@@ -404,10 +420,7 @@ def make(name, spec):
 
     ranks = spec["task"] == "ForSequenceClassification"
     auto = AutoModelForSequenceClassification if ranks else AutoModel
-    # GPT-2's scales are for eager attention alone in transformers 4.
-    model = auto.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    if spec["kind"] != "gpt2":
-        model.set_attn_implementation("sdpa")
+    model = load(folder, auto)
     if not getattr(config, "reorder_and_upcast_attn", False):
         model = model.double()
     texts = texts_for(config.vocab_size, seed, segments or 1, inside, last)

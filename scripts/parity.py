@@ -4,6 +4,9 @@
 Trains a small model with `train_rm`, scores texts and prompt-response pairs with `score`, and
 compares with `AutoTokenizer` and `AutoModelForSequenceClassification` of the last transformers 4
 and of a recent transformers 5. Each lives in a folder under target/python, downloaded once.
+
+Then does the same, from tokens on, with every model of tests/fixtures/models, read and saved by this
+crate. That we read the folders that Python writes, and agree with it, is tests/parity.rs.
 """
 
 import argparse
@@ -21,6 +24,8 @@ EXAMPLES = ROOT / "target" / "release" / "examples"
 TORCH = "torch==2.11.0"
 TRANSFORMERS = {"4": "transformers==4.57.6", "5": "transformers==5.23.0"}
 TOLERANCE = 1e-4
+# Of models of every type, whose rewards are of order 1.
+ROUND_TRIP_TOLERANCE = 1e-5
 
 # Of every kind and length: one character to more tokens than half the model's room, English,
 # Chinese, both, digits, accents, punctuation, emoji, spelled-out special tokens, no prompt.
@@ -127,13 +132,51 @@ def theirs(model):
     )
 
 
+def save_all(home):
+    """Every model of tests/fixtures/models as this crate saves it, with its rewards."""
+    command = "cargo test --release --quiet --test parity -- --ignored writes_every_model_for_python"
+    subprocess.run(
+        command.split(),
+        cwd=ROOT,
+        env={**os.environ, "REWARD_MODEL_ROUND_TRIP": home},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def their_round_trips(home):
+    """Runs in the other Python: how far its rewards are from ours, by folder."""
+    import fixtures
+    import torch
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    found = {}
+    for folder in sorted(Path(home).iterdir()):
+        model = fixtures.load(folder)
+        texts = json.loads((fixtures.HOME / folder.name / "reference.json").read_text())["texts"]
+        ours = torch.tensor(json.loads((folder / "ours.json").read_text()))
+        with torch.no_grad():
+            alone = torch.cat([logits for logits, _ in fixtures.one_by_one(model, texts)])
+            batch = fixtures.in_a_batch(model, texts)
+        found[folder.name] = {
+            "alone": (alone - ours).abs().max().item(),
+            # None where Python itself depends on the padding.
+            "batch": 0.0 if batch is None else (batch - ours).abs().max().item(),
+        }
+    print(json.dumps(found))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="a model folder [default: one is trained for this]")
     parser.add_argument("--theirs", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--their-round-trips", metavar="HOME", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.theirs:
         return theirs(arguments.model)
+    if arguments.their_round_trips:
+        return their_round_trips(arguments.their_round_trips)
 
     with tempfile.TemporaryDirectory() as folder:
         model = arguments.model or f"{folder}/model"
@@ -142,18 +185,24 @@ def main():
                 [EXAMPLES / "train_rm", "--quiet", "--epochs", "10", "--output", model], check=True
             )
         expected = ours(model)
+        round_trips = f"{folder}/round-trips"
+        save_all(round_trips)
         torch = packages(TORCH, "torch")
-        worst = 0.0
+        worst, worst_trip = 0.0, 0.0
         for major, specification in TRANSFORMERS.items():
             path = os.pathsep.join([packages(specification, f"transformers-{major}"), torch])
-            done = subprocess.run(
-                [HOME / "venv" / "bin" / "python", __file__, "--theirs", "--model", model],
-                env={**os.environ, "PYTHONPATH": path},
-                stdout=subprocess.PIPE,
-                text=True,
-                check=True,
-            )
-            found = json.loads(done.stdout)
+
+            def ask(*arguments):
+                done = subprocess.run(
+                    [HOME / "venv" / "bin" / "python", __file__, *arguments],
+                    env={**os.environ, "PYTHONPATH": path},
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    check=True,
+                )
+                return json.loads(done.stdout)
+
+            found = ask("--theirs", "--model", model)
             largest = {
                 way: max(abs(a - b) for a, b in zip(expected, found[way], strict=True))
                 for way in ("alone", "batch")
@@ -164,9 +213,21 @@ def main():
                 f"{largest['alone']:.1e} one by one, {largest['batch']:.1e} in a padded batch"
             )
             worst = max(worst, *largest.values())
+            trips = ask("--their-round-trips", round_trips)
+            largest = {
+                way: max((trip[way], name) for name, trip in trips.items())
+                for way in ("alone", "batch")
+            }
+            print(
+                f"    {len(trips)} models of every type, saved by us: largest difference "
+                + ", ".join(f"{by:.1e} {way} ({name})" for way, (by, name) in largest.items())
+            )
+            worst_trip = max(worst_trip, *(by for by, _ in largest.values()))
         print(f"rewards from {min(expected):+.3f} to {max(expected):+.3f}")
     if not worst <= TOLERANCE:
         sys.exit(f"rewards differ by {worst:.1e}, more than {TOLERANCE:.0e}")
+    if not worst_trip <= ROUND_TRIP_TOLERANCE:
+        sys.exit(f"rewards of a saved model differ by {worst_trip:.1e}")
 
 
 if __name__ == "__main__":

@@ -14,10 +14,8 @@ fn sixty_steps_teach_it_more_than_a_linear_model_ever_learns() {
     let backbone = Path::new(env!("CARGO_MANIFEST_DIR")).join(".minilm");
     let lists = std::env::var_os("REWARD_MODEL_DATA").map(PathBuf::from);
     let (true, Some(lists)) = (backbone.exists(), lists) else {
-        let _ = writeln!(
-            std::io::stderr(),
-            "skipped: it needs `make minilm` and REWARD_MODEL_DATA"
-        );
+        let _ =
+            writeln!(std::io::stderr(), "skipped: it needs `make minilm` and REWARD_MODEL_DATA");
         return;
     };
     let model = Transformer::load(&backbone, &LoadOptions::default()).unwrap();

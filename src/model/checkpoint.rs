@@ -160,8 +160,7 @@ impl Checkpoint {
     }
 
     /// Takes a tensor out and copies its values, as far as they fit, into `target`, whatever dtype
-    /// and device that has. Beside it, no more than
-    /// [`CHUNK`] bytes, twice, are in memory at a time.
+    /// and device that has. Beside it, no more than two chunks are in memory at a time.
     pub fn read_into(&mut self, name: &str, target: &Tensor) -> Result<(), ReadError> {
         let Some(Entry { file, info }) = self.tensors.remove(name) else {
             return Err(ReadError::Misfit(format!("{name}: is missing")));
