@@ -159,7 +159,7 @@ fn pretrain(
 }
 
 const TABLE_HEAD: &str =
-    "  labels  lists  trained                     accuracy   tau-b   exact   seconds";
+    "  labels  lists  trained                       accuracy   tau-b   exact  seconds";
 
 struct Story<'a> {
     source: PathBuf,
@@ -175,7 +175,7 @@ impl Story<'_> {
             let m = &evaluation.metrics;
             let figure = |value| support::figure(value, 4);
             support::say(format!(
-                "  {share:>4} %  {:>5}  {what:<26} {:>9} {:>7} {:>7} {seconds:>9.0}",
+                "  {share:>4} %  {:>5}  {what:<28} {:>9} {:>7} {:>7} {seconds:>8.0}",
                 lists.len(),
                 figure(m.pairwise_accuracy),
                 figure(m.kendall_tau),

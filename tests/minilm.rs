@@ -5,7 +5,6 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use reward_model::tch::Device;
 use reward_model::text::Tokenizer;
 use reward_model::{data, Event, LoadOptions, RewardModel, TrainConfig, Trainer, Transformer};
 

@@ -48,26 +48,16 @@ pub(super) struct Record {
     pub evaluation: Value,
 }
 
-/// How a model of this folder is called in Python and in Rust.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Usage {
-    /// `tokenizer(prompt, response)`.
-    Pairs,
-    /// `tokenizer(prompt + response + eos)`.
-    Continuations,
-}
-
 pub(super) fn write(
     provenance: &Provenance,
     config: &TrainConfig,
     record: Option<&Record>,
-    usage: Usage,
 ) -> String {
     let mut card = String::new();
     // Writing into a string cannot fail.
     let _ = front_matter(&mut card, provenance)
         .and_then(|()| introduction(&mut card, provenance))
-        .and_then(|()| loading(&mut card, usage))
+        .and_then(|()| writeln!(card, "{LOADING}"))
         .and_then(|()| match record {
             Some(record) => run(&mut card, provenance, record),
             None => Ok(()),
@@ -97,29 +87,25 @@ fn introduction(card: &mut String, provenance: &Provenance) -> std::fmt::Result 
     )
 }
 
-fn loading(card: &mut String, usage: Usage) -> std::fmt::Result {
-    let (call, note) = match usage {
-        Usage::Pairs => (
-            "tokenizer(prompt, response, return_tensors=\"pt\")",
-            "Without a prompt: `tokenizer(response, ...)`.",
-        ),
-        Usage::Continuations => (
-            "tokenizer(prompt + response + tokenizer.eos_token, return_tensors=\"pt\")",
-            "A conversation instead of plain text: `tokenizer.apply_chat_template(messages, \
-             return_dict=True, return_tensors=\"pt\")`, if the tokenizer has a chat template.",
-        ),
-    };
-    writeln!(
-        card,
-        "## How to load\n\n```python\nimport torch\nfrom transformers import \
-         AutoModelForSequenceClassification, AutoTokenizer\n\ntokenizer = \
-         AutoTokenizer.from_pretrained(\".\")\nmodel = \
-         AutoModelForSequenceClassification.from_pretrained(\".\").eval()\nwith \
-         torch.no_grad():\n    reward = model(**{call}).logits\n```\n\n{note}\n\n```rust\nlet scorer \
-         = reward_model::Scorer::load(\".\", reward_model::tch::Device::Cpu)?;\nlet rewards = \
-         scorer.score_list(&list)?;\n```\n"
-    )
-}
+const LOADING: &str = r#"## How to load
+
+```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(".")
+model = AutoModelForSequenceClassification.from_pretrained(".").eval()
+with torch.no_grad():
+    reward = model(**tokenizer(prompt, response, return_tensors="pt")).logits
+```
+
+Without a prompt: `tokenizer(response, ...)`.
+
+```rust
+let scorer = reward_model::Scorer::load(".", reward_model::tch::Device::Cpu)?;
+let rewards = scorer.score_list(&list)?;
+```
+"#;
 
 fn run(card: &mut String, provenance: &Provenance, record: &Record) -> std::fmt::Result {
     let Start { lists, evaluation_lists, too_long, without_pairs, prompts_cut, groups, .. } =

@@ -29,7 +29,7 @@ use crate::model::{self, Mode, RewardModel};
 use crate::score::Scorer;
 use crate::text::{length_grouped_batches, Tokenizer};
 use crate::{Error, RankedList, Result};
-use card::{Record, Usage};
+use card::Record;
 use optimizer::AdamW;
 use schedule::Schedule;
 use selection::Selected;
@@ -246,7 +246,7 @@ impl Trainer {
     /// If a file cannot be written.
     pub fn write_into(&self, dir: &Path) -> Result<()> {
         self.scorer.write_into(dir)?;
-        let card = card::write(&self.provenance, &self.config, self.record.as_ref(), Usage::Pairs);
+        let card = card::write(&self.provenance, &self.config, self.record.as_ref());
         let config = serde_json::to_string_pretty(&self.config).unwrap_or_default() + "\n";
         for (name, text) in [("README.md", card), ("train_config.json", config)] {
             let path = dir.join(name);
