@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::model::{self, Mode, RewardModel};
-use crate::text::{sorted_batches, TokenizedList, TokenizedText, Tokenizer};
+use crate::text::{sorted_batches, Layout, TokenizedList, TokenizedText, Tokenizer};
 use crate::torch::to_vec_f32;
 use crate::{Error, RankedList, Result, TokenBatch};
 
@@ -37,8 +37,24 @@ pub struct Scorer {
 
 impl Scorer {
     /// A scorer of this model, with the tokenizer that it was (or will be) trained with.
-    pub fn new(model: Box<dyn RewardModel>, tokenizer: Tokenizer) -> Scorer {
-        Scorer { model, tokenizer, batch_tokens: 8192 }
+    /// The tokenizer joins prompts and responses [as the model wants them](RewardModel::layout).
+    ///
+    /// # Errors
+    /// If the tokenizer has tokens that the model does not know, or lacks one that its layout needs.
+    pub fn new(mut model: Box<dyn RewardModel>, tokenizer: Tokenizer) -> Result<Scorer> {
+        let tokenizer = tokenizer.with_layout(model.layout())?;
+        let known = model.vocab_size().unwrap_or(usize::MAX);
+        if tokenizer.vocab_size() > known {
+            return Err(Error::InvalidArgument(format!(
+                "the tokenizer has {} tokens, but the model only {known}; use the tokenizer that \
+                 belongs to it",
+                tokenizer.vocab_size()
+            )));
+        }
+        if let (Layout::Continuation, Some(pad)) = (tokenizer.layout(), tokenizer.pad_id()) {
+            model.pad_with(pad);
+        }
+        Ok(Scorer { model, tokenizer, batch_tokens: 8192 })
     }
 
     /// Reads a model folder: `config.json`, `model.safetensors`, `tokenizer.json` and
@@ -48,7 +64,7 @@ impl Scorer {
     /// If a file is missing, broken, or does not fit the others.
     pub fn load(dir: impl AsRef<Path>, device: Device) -> Result<Scorer> {
         let dir = dir.as_ref();
-        Ok(Scorer::new(model::load(dir, device)?, Tokenizer::load(dir)?))
+        Scorer::new(model::load(dir, device)?, Tokenizer::load(dir)?)
     }
 
     /// Writes a model folder that [`load`](Self::load) and Python's

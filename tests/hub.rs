@@ -380,7 +380,7 @@ fn a_downloaded_model_scores_as_the_one_it_is_a_copy_of() {
         ..EncoderConfig::default()
     };
     let model = Transformer::random(config, 0, Device::Cpu).unwrap();
-    let scorer = Scorer::new(Box::new(model), tokenizer);
+    let scorer = Scorer::new(Box::new(model), tokenizer).unwrap();
     let saved = tempfile::tempdir().unwrap();
     scorer.write_into(saved.path()).unwrap();
     let files: Vec<(String, Vec<u8>)> = names(saved.path())

@@ -91,7 +91,7 @@ fn classes_are_learned_and_the_folder_keeps_its_outputs() {
 #[test]
 fn what_classes_cost_is_what_one_computes_from_the_outputs() {
     let texts = texts(Label::Class);
-    let scorer = Scorer::new(Box::new(model(3)), tokenizer());
+    let scorer = Scorer::new(Box::new(model(3)), tokenizer()).unwrap();
     let found = Classification { classes: 3 }.evaluate(&scorer, &texts).unwrap();
     let cost = |text: &LabelledText| {
         let logits = raw(scorer.model(), text);

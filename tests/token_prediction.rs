@@ -160,7 +160,7 @@ fn the_next_token_costs_what_one_computes_from_the_hidden_states() {
             count += 1;
         }
     }
-    let scorer = Scorer::new(Box::new(model), tokenizer);
+    let scorer = Scorer::new(Box::new(model), tokenizer).unwrap();
     let found = TokenPrediction::Next.evaluate(&scorer, &held_out).unwrap();
     assert_eq!(found.tokens, count);
     approx::assert_relative_eq!(found.loss.unwrap(), cost / count as f64, max_relative = 1e-5);

@@ -32,6 +32,7 @@ pub use names::HeadSource;
 pub use save::{SaveDtype, SaveOptions};
 pub use transformer::{LoadOptions, Loaded, Precision, Transformer};
 
+use crate::text::Layout;
 use crate::{Result, TokenBatch};
 
 /// How a forward pass is meant.
@@ -116,6 +117,20 @@ pub trait RewardModel {
     fn part(&self, _name: &str) -> Part {
         Part::Other
     }
+
+    /// How this model wants a prompt and a response to be joined. By default as a pair, as encoders
+    /// do.
+    fn layout(&self) -> Layout {
+        Layout::Pair
+    }
+
+    /// How many token ids the model knows, if it is known: a tokenizer with more does not fit.
+    fn vocab_size(&self) -> Option<usize> {
+        None
+    }
+
+    /// Tells the model which token Python will pad with, for the folder that it writes.
+    fn pad_with(&mut self, _token: u32) {}
 
     /// The model without its head, for objectives that need one (language modelling). By default
     /// `None`.

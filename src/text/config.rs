@@ -72,6 +72,16 @@ impl TokenizerConfig {
         self
     }
 
+    /// The same with this pad token; untouched if there is no file, or it says so already.
+    #[must_use]
+    pub fn with_pad_token(mut self, token: &str) -> TokenizerConfig {
+        if self.text.is_some() && self.token("pad_token") != Some(token) {
+            self.fields.insert("pad_token".into(), json!(token));
+            self.text = Some(format!("{:#}\n", Value::Object(self.fields.clone())));
+        }
+        self
+    }
+
     /// The content of a token such as `"pad_token"`, which is written as a string or as an object.
     pub fn token(&self, role: &str) -> Option<&str> {
         let token = self.fields.get(role)?;

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{TokenizedText, Tokenizer};
+use super::{Layout, TokenizedText, Tokenizer};
 use crate::{BoxError, Error, RankedList, Result};
 
 /// A ranked list as tokens.
@@ -32,6 +32,8 @@ impl Tokenizer {
     /// `input_ids` and `token_type_ids` of Python's `tokenizer(response)` or
     /// `tokenizer(prompt, response)`. An empty prompt is a prompt.
     ///
+    /// With [`Layout::Continuation`], `prompt + response` and the end-of-sequence token.
+    ///
     /// A special token spelled out in a text, such as `[SEP]`, becomes that special token, as it
     /// does in Python, unless `tokenizer_config.json` says `"split_special_tokens": true`. Clean
     /// texts beforehand if their authors must not have that power.
@@ -41,6 +43,10 @@ impl Tokenizer {
     /// [`limits`](Tokenizer::limits) beside the prompt; [`Error::Tokenizer`] if the tokenizer
     /// fails.
     pub fn encode(&self, prompt: Option<&str>, response: &str) -> Result<TokenizedText> {
+        if self.layout == Layout::Continuation {
+            let (mut texts, _) = self.continuations(prompt, &[response])?;
+            return Ok(texts.pop().unwrap_or_default());
+        }
         let prompt = self.prompt(prompt)?;
         self.text(prompt.as_ref(), 0, response)
     }
@@ -64,6 +70,11 @@ impl Tokenizer {
     /// # Ok::<(), reward_model::Error>(())
     /// ```
     pub fn encode_list(&self, list: &RankedList) -> Result<TokenizedList> {
+        if self.layout == Layout::Continuation {
+            let responses: Vec<&str> = list.responses().iter().map(|r| r.text()).collect();
+            let (texts, prompt_cut) = self.continuations(list.prompt(), &responses)?;
+            return Ok(TokenizedList { texts, prompt_cut });
+        }
         let prompt = self.prompt(list.prompt())?;
         let responses = list.responses().iter().enumerate();
         let texts = responses.map(|(r, response)| self.text(prompt.as_ref(), r, response.text()));

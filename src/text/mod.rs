@@ -12,6 +12,7 @@ mod batch;
 mod batching;
 mod config;
 mod encode;
+mod layout;
 mod limits;
 mod random;
 mod special;
@@ -22,6 +23,7 @@ mod wordpiece;
 pub use batch::{TokenBatch, TokenizedText};
 pub use batching::{length_grouped_batches, sorted_batches};
 pub use encode::TokenizedList;
+pub use layout::Layout;
 pub use limits::Limits;
 #[cfg(feature = "train")]
 pub(crate) use random::Random;

@@ -9,7 +9,7 @@ use tokenizers::NormalizerWrapper;
 
 use super::config::TokenizerConfig;
 use super::template::Template;
-use super::{wordpiece, Limits};
+use super::{wordpiece, Layout, Limits};
 use crate::{BoxError, Error, Result};
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -38,7 +38,10 @@ pub struct Tokenizer {
     pub(super) inner: tokenizers::Tokenizer,
     pub(super) template: Template,
     limits: Limits,
-    pad_id: Option<u32>,
+    pub(super) layout: Layout,
+    pub(super) pad_id: Option<u32>,
+    /// What every text of [`Layout::Continuation`] ends with.
+    pub(super) eos_id: Option<u32>,
     /// What `save` writes: the files as they were loaded.
     json: String,
     pub(super) config: TokenizerConfig,
@@ -128,7 +131,17 @@ impl Tokenizer {
 
         let template = Template::of(&inner)?;
         let limits = config.limits().check(template.pair.max(template.single))?;
-        Ok(Tokenizer { inner, template, limits, pad_id, json, config, special_tokens })
+        Ok(Tokenizer {
+            inner,
+            template,
+            limits,
+            layout: Layout::Pair,
+            pad_id,
+            eos_id: None,
+            json,
+            config,
+            special_tokens,
+        })
     }
 
     /// The same tokenizer with other limits, which are saved with it.

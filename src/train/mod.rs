@@ -69,14 +69,14 @@ impl Trainer {
     /// A trainer of this model, whose texts this tokenizer makes into tokens.
     ///
     /// # Errors
-    /// If a setting is out of its bounds.
+    /// If a setting is out of its bounds, or as [`Scorer::new`].
     pub fn new(
         model: Box<dyn RewardModel>,
         tokenizer: Tokenizer,
         config: TrainConfig,
     ) -> Result<Trainer> {
         config.check()?;
-        let scorer = Scorer::new(model, tokenizer);
+        let scorer = Scorer::new(model, tokenizer)?;
         Ok(Trainer { scorer, config, provenance: Provenance::new(), record: None })
     }
 
