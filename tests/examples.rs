@@ -109,13 +109,21 @@ fn trains_saves_and_scores() {
     assert_eq!(
         names(&place.at("model")),
         [
+            "README.md",
             "config.json",
             "metrics.json",
             "model.safetensors",
             "tokenizer.json",
-            "tokenizer_config.json"
+            "tokenizer_config.json",
+            "train_config.json"
         ]
     );
+    let card = fs::read_to_string(place.at("model/README.md")).unwrap();
+    for part in ["AutoModelForSequenceClassification", "`` lists.jsonl ``", "| pairs | 30 |"] {
+        assert!(card.contains(part), "{part}: {card}");
+    }
+    let config = fs::read(place.at("model/train_config.json")).unwrap();
+    serde_json::from_slice::<reward_model::TrainConfig>(&config).unwrap();
     let metrics: serde_json::Value =
         serde_json::from_slice(&fs::read(place.at("model/metrics.json")).unwrap()).unwrap();
     for name in ["pairwise_accuracy", "kendall_tau", "exact_order", "loss"] {
