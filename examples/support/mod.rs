@@ -152,7 +152,9 @@ impl Progress {
 
     /// A line above the bar.
     pub fn line(&self, text: String) {
-        self.bar.suspend(|| say(text));
+        if !self.quiet {
+            self.bar.suspend(|| say(text));
+        }
     }
 }
 
