@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::model::{self, Mode, RewardModel};
-use crate::text::{sorted_batches, TokenizedList, TokenizedText, Tokenizer};
+use crate::text::{sorted_batches, Layout, TokenizedList, TokenizedText, Tokenizer};
 use crate::torch::to_vec_f32;
 use crate::{Error, RankedList, Result, TokenBatch};
 
@@ -36,9 +36,25 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// A scorer of this model, with the tokenizer that it was (or will be) trained with.
-    pub fn new(model: Box<dyn RewardModel>, tokenizer: Tokenizer) -> Scorer {
-        Scorer { model, tokenizer, batch_tokens: 8192 }
+    /// A scorer of this model, with the tokenizer that it was (or will be) trained with, which is
+    /// given the model's [layout](RewardModel::layout).
+    ///
+    /// # Errors
+    /// If the tokenizer has tokens that the model does not know, or lacks what the layout needs.
+    pub fn new(mut model: Box<dyn RewardModel>, tokenizer: Tokenizer) -> Result<Scorer> {
+        let layout = model.layout();
+        let tokenizer = tokenizer.with_layout(layout)?;
+        let tokens = tokenizer.vocab_size();
+        if let Some(known) = model.vocab_size().filter(|&known| tokens > known) {
+            return Err(Error::InvalidArgument(format!(
+                "the tokenizer has {tokens} token ids and the model knows {known}; use the tokenizer \
+                 of the model's own folder, or give the model a vocab_size of {tokens}"
+            )));
+        }
+        if let (Layout::Continuation, Some(pad)) = (layout, tokenizer.pad_id()) {
+            model.pad_with(pad);
+        }
+        Ok(Scorer { model, tokenizer, batch_tokens: 8192 })
     }
 
     /// Reads a model folder: `config.json`, `model.safetensors`, `tokenizer.json` and
@@ -48,7 +64,7 @@ impl Scorer {
     /// If a file is missing, broken, or does not fit the others.
     pub fn load(dir: impl AsRef<Path>, device: Device) -> Result<Scorer> {
         let dir = dir.as_ref();
-        Ok(Scorer::new(model::load(dir, device)?, Tokenizer::load(dir)?))
+        Scorer::new(model::load(dir, device)?, Tokenizer::load(dir)?)
     }
 
     /// Writes a model folder that [`load`](Self::load) and Python's

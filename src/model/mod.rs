@@ -30,6 +30,7 @@ pub use names::HeadSource;
 pub use save::{SaveDtype, SaveOptions};
 pub use transformer::{LoadOptions, Loaded, Precision, Transformer};
 
+use crate::text::Layout;
 use crate::{Result, TokenBatch};
 
 /// How a forward pass is meant.
@@ -114,6 +115,20 @@ pub trait RewardModel {
     fn part(&self, _name: &str) -> Part {
         Part::Other
     }
+
+    /// How the model wants prompt and response joined. By default [`Layout::Pair`].
+    fn layout(&self) -> Layout {
+        Layout::Pair
+    }
+
+    /// How many token ids it knows, if it tells. By default it does not.
+    fn vocab_size(&self) -> Option<usize> {
+        None
+    }
+
+    /// Told the token that fills up batches elsewhere, for the files that it
+    /// [writes](Self::save); it never meets that token itself. By default nothing is done.
+    fn pad_with(&mut self, _token: u32) {}
 
     /// Writes the model's files into an existing folder.
     ///

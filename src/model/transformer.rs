@@ -14,6 +14,7 @@ use super::packed::Packed;
 use super::save::{self, SaveOptions};
 use super::weights::Weights;
 use super::{Mode, ModelConfig, Part, RewardModel};
+use crate::text::Layout;
 use crate::torch::seeded;
 use crate::{Error, Result, TokenBatch};
 
@@ -352,6 +353,21 @@ impl RewardModel for Transformer {
 
     fn part(&self, name: &str) -> Part {
         names::part(name, &self.config)
+    }
+
+    fn layout(&self) -> Layout {
+        match &self.body {
+            Body::Encoder(_) => Layout::Pair,
+            Body::Decoder(_) => Layout::Continuation,
+        }
+    }
+
+    fn vocab_size(&self) -> Option<usize> {
+        usize::try_from(self.config.vocab_size()).ok()
+    }
+
+    fn pad_with(&mut self, token: u32) {
+        self.pad_token = Some(token.into());
     }
 
     fn save(&self, dir: &Path) -> Result<()> {

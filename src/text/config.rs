@@ -78,6 +78,23 @@ impl TokenizerConfig {
         token.as_str().or_else(|| token.get("content")?.as_str())
     }
 
+    /// The same with this content for a token such as `"pad_token"`.
+    #[must_use]
+    pub fn with_token(mut self, role: &str, token: &str) -> TokenizerConfig {
+        self.fields.insert(role.into(), json!(token));
+        self.text = Some(format!("{:#}\n", Value::Object(self.fields.clone())));
+        self
+    }
+
+    /// The chat template; of several, the one that is called `default`.
+    pub fn chat_template(&self) -> Option<&str> {
+        let template = self.fields.get("chat_template")?;
+        template.as_str().or_else(|| {
+            let mut named = template.as_array()?.iter();
+            named.find(|template| template["name"] == "default")?["template"].as_str()
+        })
+    }
+
     pub fn flag(&self, key: &str) -> Option<bool> {
         self.fields.get(key)?.as_bool()
     }

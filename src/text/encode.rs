@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{TokenizedText, Tokenizer};
+use super::{Layout, TokenizedText, Tokenizer};
 use crate::{BoxError, Error, RankedList, Result};
 
 /// A ranked list as tokens.
@@ -30,7 +30,9 @@ impl Tokenizer {
     /// [`prompt_len`](TokenizedText::prompt_len) tokens, and 1 from there on; for other tokenizers
     /// what their own post-processor makes of a text or a pair. If nothing is cut, these are the
     /// `input_ids` and `token_type_ids` of Python's `tokenizer(response)` or
-    /// `tokenizer(prompt, response)`. An empty prompt is a prompt.
+    /// `tokenizer(prompt, response)`. An empty prompt is a prompt. Of [`Layout::Continuation`], the
+    /// text is prompt and response in one, and the prompt's tokens are those that reach into the
+    /// response with no character.
     ///
     /// A special token spelled out in a text, such as `[SEP]`, becomes that special token, as it
     /// does in Python, unless `tokenizer_config.json` says `"split_special_tokens": true`. Clean
@@ -41,14 +43,20 @@ impl Tokenizer {
     /// [`limits`](Tokenizer::limits) beside the prompt; [`Error::Tokenizer`] if the tokenizer
     /// fails.
     pub fn encode(&self, prompt: Option<&str>, response: &str) -> Result<TokenizedText> {
+        if self.layout == Layout::Continuation {
+            return self.continuation(prompt, response);
+        }
         let prompt = self.prompt(prompt)?;
         self.text(prompt.as_ref(), 0, response)
     }
 
     /// The tokens of each response of a list, all after one and the same prompt, as
-    /// [`encode`](Tokenizer::encode) gives them.
+    /// [`encode`](Tokenizer::encode) gives them; of messages, those that the
+    /// [chat template](Tokenizer::chat_template) makes of the whole conversation.
     ///
     /// # Errors
+    /// [`Error::ChatTemplate`] for messages if there is no template, it fails, or the
+    /// [layout](Tokenizer::layout) is that of pairs;
     /// [`Error::TooLong`] for the first response that does not fit: a list is whole or not at all;
     /// [`Error::Tokenizer`] if the tokenizer fails.
     ///
@@ -64,6 +72,17 @@ impl Tokenizer {
     /// # Ok::<(), reward_model::Error>(())
     /// ```
     pub fn encode_list(&self, list: &RankedList) -> Result<TokenizedList> {
+        if self.layout == Layout::Continuation {
+            return self.continuations(list);
+        }
+        if list.is_conversation() {
+            return Err(Error::ChatTemplate {
+                message:
+                    "conversations are for decoders; this layout takes a prompt and responses \
+                          that are texts"
+                        .into(),
+            });
+        }
         let prompt = self.prompt(list.prompt())?;
         let responses = list.responses().iter().enumerate();
         let texts = responses.map(|(r, response)| self.text(prompt.as_ref(), r, response.text()));
@@ -109,6 +128,6 @@ impl Tokenizer {
     }
 }
 
-fn failed(what: &str) -> impl FnOnce(BoxError) -> Error + '_ {
+pub(super) fn failed(what: &str) -> impl FnOnce(BoxError) -> Error + '_ {
     move |source| Error::Tokenizer { context: format!("encoding {what}"), source }
 }

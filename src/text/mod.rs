@@ -10,8 +10,11 @@
 
 mod batch;
 mod batching;
+mod chat_template;
 mod config;
+mod continuation;
 mod encode;
+mod layout;
 mod limits;
 mod template;
 mod tokenizer;
@@ -19,6 +22,8 @@ mod wordpiece;
 
 pub use batch::{TokenBatch, TokenizedText};
 pub use batching::{length_grouped_batches, sorted_batches};
+pub use chat_template::ChatTemplate;
 pub use encode::TokenizedList;
+pub use layout::Layout;
 pub use limits::Limits;
 pub use tokenizer::Tokenizer;

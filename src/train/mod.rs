@@ -61,7 +61,7 @@ impl Trainer {
         config: TrainConfig,
     ) -> Result<Trainer> {
         config.check()?;
-        Ok(Trainer { scorer: Scorer::new(model, tokenizer), config })
+        Ok(Trainer { scorer: Scorer::new(model, tokenizer)?, config })
     }
 
     /// Trains on `lists` and, before the first and after each epoch, evaluates on `held_out` (which
