@@ -53,7 +53,7 @@ struct Arguments {
     /// Highest learning rate from random weights
     #[arg(long, value_name = "X", default_value_t = 5e-4)]
     scratch_learning_rate: f64,
-    /// Highest learning rate from the source model [default: 1e-4 with --backbone, else 5e-4]
+    /// Highest learning rate from the source model [default: 5e-5 with --backbone, else 5e-4]
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
     /// Seeds weights, shuffling and dropout
@@ -190,7 +190,7 @@ impl Story<'_> {
         let half = (layers as usize).div_ceil(2);
         let rate = match (arguments.learning_rate, &arguments.backbone) {
             (Some(rate), _) => rate,
-            (None, Some(_)) => 1e-4,
+            (None, Some(_)) => 5e-5,
             (None, None) => 5e-4,
         };
 
@@ -214,7 +214,7 @@ impl Story<'_> {
         row(&format!("last {half} of {layers} layers, transfer"), &evaluation, first);
 
         let (_, evaluation, second) =
-            self.train(tuned, lists, Selection::All, rate / 2.0, "all layers")?;
+            self.train(tuned, lists, Selection::All, rate, "all layers")?;
         row("then all layers, transfer", &evaluation, first + second);
         Ok(())
     }

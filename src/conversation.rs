@@ -1,6 +1,7 @@
 //! Conversations: what a prompt or a response is made of where a chat model is concerned.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 /// One message of a conversation.
 ///
@@ -17,11 +18,23 @@ pub struct Message {
     pub role: String,
     /// What is said.
     pub content: String,
+    /// What else the message has (`"tool_calls"`, ...), for a chat template to use. A field that is
+    /// `null` when it is read is left out.
+    #[serde(flatten, deserialize_with = "without_nulls")]
+    pub extra: Map<String, Value>,
 }
 
 impl Message {
     /// A message of this role.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Message {
-        Message { role: role.into(), content: content.into() }
+        Message { role: role.into(), content: content.into(), extra: Map::new() }
     }
+}
+
+fn without_nulls<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Map<String, Value>, D::Error> {
+    let mut fields = Map::deserialize(deserializer)?;
+    fields.retain(|_, value| !value.is_null());
+    Ok(fields)
 }

@@ -110,6 +110,14 @@ pub enum Error {
         source: Option<BoxError>,
     },
 
+    /// A chat template that is broken, asks for too much, or refuses a conversation; or a
+    /// conversation without a template.
+    #[error("chat template: {message}")]
+    ChatTemplate {
+        /// What is wrong and where.
+        message: String,
+    },
+
     /// A text that does not fit into the model's length without cutting its response.
     #[error("responses[{response}]: {tokens} tokens, but only {room} fit after the prompt; raise max_length or leave the list out")]
     TooLong {

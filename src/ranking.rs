@@ -1,10 +1,11 @@
 //! Ranked lists: the answers to one prompt, best first.
 
+mod conversations;
 mod order;
 
 pub use order::Ranking;
 
-use crate::{Error, Result};
+use crate::{Error, Message, Result};
 
 /// The answers to one prompt in order of preference, best first; ties are allowed.
 ///
@@ -35,6 +36,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct RankedList {
     prompt: Option<String>,
+    conversation: Option<Vec<Message>>,
     /// Sorted by rank, then by position.
     responses: Vec<Response>,
 }
@@ -43,13 +45,14 @@ pub struct RankedList {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
     text: String,
+    messages: Option<Vec<Message>>,
     rank: usize,
     score: Option<f64>,
     position: usize,
 }
 
 impl Response {
-    /// The text, exactly as given.
+    /// The text, exactly as given; that of the last message if there are messages.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -171,9 +174,10 @@ impl RankedList {
         Ok(Self::sorted(texts, ranking))
     }
 
-    /// The same list with a prompt; an empty one is no prompt.
+    /// The same list with a prompt, in place of the one that it had; an empty one is no prompt.
     #[must_use]
     pub fn with_prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.conversation = None;
         self.prompt = Some(prompt.into()).filter(|prompt| !prompt.is_empty());
         self
     }
@@ -193,7 +197,8 @@ impl RankedList {
         Ok(self)
     }
 
-    /// The prompt; `None` if there is none, never empty.
+    /// The prompt; `None` if there is none or it is a [conversation](Self::conversation), never
+    /// empty.
     pub fn prompt(&self) -> Option<&str> {
         self.prompt.as_deref()
     }
@@ -267,10 +272,16 @@ impl RankedList {
             .into_iter()
             .zip(ranking.ranks())
             .enumerate()
-            .map(|(position, (text, &rank))| Response { text, rank, score: None, position })
+            .map(|(position, (text, &rank))| Response {
+                text,
+                messages: None,
+                rank,
+                score: None,
+                position,
+            })
             .collect();
         responses.sort_by_key(|response| response.rank);
-        Self { prompt: None, responses }
+        Self { prompt: None, conversation: None, responses }
     }
 }
 

@@ -36,22 +36,22 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// A scorer of this model, with the tokenizer that it was (or will be) trained with.
-    /// The tokenizer joins prompts and responses [as the model wants them](RewardModel::layout).
+    /// A scorer of this model, with the tokenizer that it was (or will be) trained with, which is
+    /// given the model's [layout](RewardModel::layout).
     ///
     /// # Errors
-    /// If the tokenizer has tokens that the model does not know, or lacks one that its layout needs.
+    /// If the tokenizer has tokens that the model does not know, or lacks what the layout needs.
     pub fn new(mut model: Box<dyn RewardModel>, tokenizer: Tokenizer) -> Result<Scorer> {
-        let tokenizer = tokenizer.with_layout(model.layout())?;
-        let known = model.vocab_size().unwrap_or(usize::MAX);
-        if tokenizer.vocab_size() > known {
+        let layout = model.layout();
+        let tokenizer = tokenizer.with_layout(layout)?;
+        let tokens = tokenizer.vocab_size();
+        if let Some(known) = model.vocab_size().filter(|&known| tokens > known) {
             return Err(Error::InvalidArgument(format!(
-                "the tokenizer has {} tokens, but the model only {known}; use the tokenizer that \
-                 belongs to it",
-                tokenizer.vocab_size()
+                "the tokenizer has {tokens} token ids and the model knows {known}; use the tokenizer \
+                 of the model's own folder, or give the model a vocab_size of {tokens}"
             )));
         }
-        if let (Layout::Continuation, Some(pad)) = (tokenizer.layout(), tokenizer.pad_id()) {
+        if let (Layout::Continuation, Some(pad)) = (layout, tokenizer.pad_id()) {
             model.pad_with(pad);
         }
         Ok(Scorer { model, tokenizer, batch_tokens: 8192 })

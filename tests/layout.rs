@@ -186,11 +186,12 @@ fn the_reward_is_read_at_the_last_token_whatever_its_id() {
 fn tokenizers_that_do_not_fit_are_refused() {
     let (_folder, tokenizer) = load(&["<s>"], &json!({"bos_token": "<s>"}));
     let message = tokenizer.with_layout(Layout::Continuation).unwrap_err().to_string();
-    assert!(message.contains("names no eos_token"), "{message}");
+    assert!(message.contains("must name an eos_token"), "{message}");
 
     let message = Scorer::new(Box::new(decoder(11)), usual()).map(|_| ()).unwrap_err().to_string();
     assert_eq!(
         message,
-        "the tokenizer has 12 tokens, but the model only 11; use the tokenizer that belongs to it"
+        "the tokenizer has 12 token ids and the model knows 11; use the tokenizer of the model's own \
+         folder, or give the model a vocab_size of 12"
     );
 }

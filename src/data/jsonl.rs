@@ -4,9 +4,10 @@ use serde::de::{self, Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::json::{self, array, number, string, Object};
+use super::json::{self, array, number, Object};
+use super::messages::{words, Words};
 use super::Problem;
-use crate::{RankedList, Response};
+use crate::{Message, RankedList, Ranking, Response};
 
 pub(super) fn parse(line: &str) -> Result<RankedList, Problem> {
     json::parse::<Fields>(line)?.into_list()
@@ -29,11 +30,11 @@ impl json::Fields for Fields {
 impl Fields {
     fn into_list(self) -> Result<RankedList, Problem> {
         let Self { prompt, responses, ranks, scores, chosen, rejected } = self;
-        let prompt = prompt.map(|value| string(&"prompt", value)).transpose()?;
-        let list = match (responses, chosen, rejected) {
-            (Some(responses), None, None) => ranked(responses, ranks, scores),
+        let prompt = prompt.map(|value| words(&"prompt", value)).transpose()?;
+        match (responses, chosen, rejected) {
+            (Some(responses), None, None) => ranked(prompt, responses, ranks, scores),
             (None, Some(chosen), Some(rejected)) => match (ranks, scores) {
-                (None, None) => pair(chosen, rejected),
+                (None, None) => pair(prompt, chosen, rejected),
                 (Some(_), _) => Err(not_of_a_pair("ranks")),
                 (None, Some(_)) => Err(not_of_a_pair("scores")),
             },
@@ -44,43 +45,79 @@ impl Fields {
             (None, None, None) => Err(Problem::of_line(
                 "has neither \"responses\" nor \"chosen\" and \"rejected\"; give a list or a pair",
             )),
-        }?;
-        Ok(match prompt {
-            Some(prompt) => list.with_prompt(prompt),
-            None => list,
-        })
+        }
     }
 }
 
 fn ranked(
+    prompt: Option<Words>,
     responses: Value,
     ranks: Option<Value>,
     scores: Option<Value>,
 ) -> Result<RankedList, Problem> {
     let numbers = |field, value| array(field, "an array of numbers", value, number);
-    let responses = array("responses", "an array of strings", responses, string)?;
-    let list = match ranks {
-        Some(ranks) => RankedList::with_ranks(responses, &numbers("ranks", ranks)?)?,
-        None => RankedList::new(responses)?,
-    };
+    let responses = array("responses", "an array of responses", responses, words)?;
+    let ranks = ranks.map(|ranks| numbers("ranks", ranks)).transpose()?;
+    let list = list(prompt, responses, ranks)?;
     Ok(match scores {
         Some(scores) => list.with_scores(&numbers("scores", scores)?)?,
         None => list,
     })
 }
 
-fn pair(chosen: Value, rejected: Value) -> Result<RankedList, Problem> {
-    let pair = [string(&"chosen", chosen)?, string(&"rejected", rejected)?];
-    RankedList::new(pair).map_err(|error| {
-        let mut problem = Problem::from(error);
+fn pair(prompt: Option<Words>, chosen: Value, rejected: Value) -> Result<RankedList, Problem> {
+    let pair = vec![words(&"chosen", chosen)?, words(&"rejected", rejected)?];
+    list(prompt, pair, None).map_err(|mut problem| {
         // On the line there is no list of responses to count in.
-        problem.field = problem.field.map(|field| match field.as_str() {
-            "responses[0]" => "chosen".to_owned(),
-            "responses[1]" => "rejected".to_owned(),
-            _ => field,
+        problem.field = problem.field.map(|field| {
+            field.replace("responses[0]", "chosen").replace("responses[1]", "rejected")
         });
         problem
     })
+}
+
+fn list(
+    prompt: Option<Words>,
+    responses: Vec<Words>,
+    ranks: Option<Vec<f64>>,
+) -> Result<RankedList, Problem> {
+    let texts: Option<Vec<&str>> = responses.iter().map(Words::text).collect();
+    if let Some(texts) = texts {
+        let list = match ranks {
+            Some(ranks) => RankedList::with_ranks(texts, &ranks)?,
+            None => RankedList::new(texts)?,
+        };
+        return Ok(match prompt {
+            Some(Words::Text(prompt)) => list.with_prompt(prompt),
+            Some(Words::Messages(messages)) => list.with_conversation(messages),
+            None => list,
+        });
+    }
+    let prompt = match prompt {
+        Some(Words::Text(text)) if !text.is_empty() => {
+            let message = "is a string, but there are responses of messages; give messages";
+            return Err(Problem::of_field("prompt", message));
+        }
+        Some(Words::Messages(messages)) => Some(messages),
+        _ => None,
+    };
+    let responses: Vec<Vec<Message>> = responses.into_iter().map(Words::into_messages).collect();
+    let ranking = match ranks {
+        Some(ranks) if ranks.len() == responses.len() => Ranking::from_ranks(&ranks)?,
+        Some(ranks) => {
+            let message = format!(
+                "holds {} numbers for {} responses; give one for each",
+                ranks.len(),
+                responses.len()
+            );
+            return Err(Problem::of_field("ranks", message));
+        }
+        None => {
+            let order: Vec<f64> = (1..=responses.len()).map(|rank| rank as f64).collect();
+            Ranking::from_ranks(&order)?
+        }
+    };
+    Ok(RankedList::from_conversations(prompt, responses, &ranking)?)
 }
 
 fn not_of_a_pair(field: &str) -> Problem {
@@ -105,10 +142,17 @@ impl<'de> Deserialize<'de> for RankedList {
 impl Serialize for RankedList {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(serde::Serialize)]
-        struct Written<'a> {
+        #[serde(untagged)]
+        enum Written<'a> {
+            Text(&'a str),
+            Messages(&'a [Message]),
+        }
+
+        #[derive(serde::Serialize)]
+        struct Line<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
-            prompt: Option<&'a str>,
-            responses: Vec<&'a str>,
+            prompt: Option<Written<'a>>,
+            responses: Vec<Written<'a>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             ranks: Option<Vec<usize>>,
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,9 +161,12 @@ impl Serialize for RankedList {
 
         let responses = self.in_input_order();
         let best_first = responses.iter().zip(1..).all(|(response, rank)| response.rank() == rank);
-        Written {
-            prompt: self.prompt(),
-            responses: responses.iter().map(|response| response.text()).collect(),
+        let of =
+            |text, messages: Option<_>| messages.map_or(Written::Text(text), Written::Messages);
+        let prompt = self.conversation().map(Written::Messages);
+        Line {
+            prompt: prompt.or(self.prompt().map(Written::Text)),
+            responses: responses.iter().map(|r| of(r.text(), r.messages())).collect(),
             ranks: (!best_first).then(|| responses.iter().map(|r| r.rank()).collect()),
             scores: responses.iter().copied().map(Response::score).collect(),
         }

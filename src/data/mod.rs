@@ -20,7 +20,14 @@
 //! {"prompt": "2 + 2?", "responses": ["4", "5", "fish"]}
 //! {"prompt": "2 + 2?", "responses": ["5", "4", "four"], "ranks": [2, 1, 1]}
 //! {"prompt": "2 + 2?", "chosen": "4", "rejected": "fish"}
+//! {"prompt": [{"role": "user", "content": "2 + 2?"}], "responses": ["4", "5"]}
 //! ```
+//!
+//! A prompt, a response, `chosen` and `rejected` are each a string, which is taken as it is, or an
+//! array of messages, for a chat template to render: objects with a `role`, a `content`, and
+//! whatever else the template knows. Next to messages, a response that is a string is one message
+//! of the assistant. If responses are messages and there is no prompt, the messages that all of
+//! them begin with are the prompt.
 //!
 //! | field | |
 //! |---|---|
@@ -73,6 +80,7 @@ mod json;
 mod jsonl;
 mod labelled;
 mod lines;
+mod messages;
 mod reader;
 mod tsv;
 

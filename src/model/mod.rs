@@ -118,18 +118,18 @@ pub trait RewardModel {
         Part::Other
     }
 
-    /// How this model wants a prompt and a response to be joined. By default as a pair, as encoders
-    /// do.
+    /// How the model wants prompt and response joined. By default [`Layout::Pair`].
     fn layout(&self) -> Layout {
         Layout::Pair
     }
 
-    /// How many token ids the model knows, if it is known: a tokenizer with more does not fit.
+    /// How many token ids it knows, if it tells. By default it does not.
     fn vocab_size(&self) -> Option<usize> {
         None
     }
 
-    /// Tells the model which token Python will pad with, for the folder that it writes.
+    /// Told the token that fills up batches elsewhere, for the files that it
+    /// [writes](Self::save); it never meets that token itself. By default nothing is done.
     fn pad_with(&mut self, _token: u32) {}
 
     /// The model without its head, for objectives that need one (language modelling). By default

@@ -72,20 +72,27 @@ impl TokenizerConfig {
         self
     }
 
-    /// The same with this pad token; untouched if there is no file, or it says so already.
-    #[must_use]
-    pub fn with_pad_token(mut self, token: &str) -> TokenizerConfig {
-        if self.text.is_some() && self.token("pad_token") != Some(token) {
-            self.fields.insert("pad_token".into(), json!(token));
-            self.text = Some(format!("{:#}\n", Value::Object(self.fields.clone())));
-        }
-        self
-    }
-
     /// The content of a token such as `"pad_token"`, which is written as a string or as an object.
     pub fn token(&self, role: &str) -> Option<&str> {
         let token = self.fields.get(role)?;
         token.as_str().or_else(|| token.get("content")?.as_str())
+    }
+
+    /// The same with this content for a token such as `"pad_token"`.
+    #[must_use]
+    pub fn with_token(mut self, role: &str, token: &str) -> TokenizerConfig {
+        self.fields.insert(role.into(), json!(token));
+        self.text = Some(format!("{:#}\n", Value::Object(self.fields.clone())));
+        self
+    }
+
+    /// The chat template; of several, the one that is called `default`.
+    pub fn chat_template(&self) -> Option<&str> {
+        let template = self.fields.get("chat_template")?;
+        template.as_str().or_else(|| {
+            let mut named = template.as_array()?.iter();
+            named.find(|template| template["name"] == "default")?["template"].as_str()
+        })
     }
 
     pub fn flag(&self, key: &str) -> Option<bool> {

@@ -30,9 +30,9 @@ impl Tokenizer {
     /// [`prompt_len`](TokenizedText::prompt_len) tokens, and 1 from there on; for other tokenizers
     /// what their own post-processor makes of a text or a pair. If nothing is cut, these are the
     /// `input_ids` and `token_type_ids` of Python's `tokenizer(response)` or
-    /// `tokenizer(prompt, response)`. An empty prompt is a prompt.
-    ///
-    /// With [`Layout::Continuation`], `prompt + response` and the end-of-sequence token.
+    /// `tokenizer(prompt, response)`. An empty prompt is a prompt. Of [`Layout::Continuation`], the
+    /// text is prompt and response in one, and the prompt's tokens are those that reach into the
+    /// response with no character.
     ///
     /// A special token spelled out in a text, such as `[SEP]`, becomes that special token, as it
     /// does in Python, unless `tokenizer_config.json` says `"split_special_tokens": true`. Clean
@@ -44,17 +44,19 @@ impl Tokenizer {
     /// fails.
     pub fn encode(&self, prompt: Option<&str>, response: &str) -> Result<TokenizedText> {
         if self.layout == Layout::Continuation {
-            let (mut texts, _) = self.continuations(prompt, &[response])?;
-            return Ok(texts.pop().unwrap_or_default());
+            return self.continuation(prompt, response);
         }
         let prompt = self.prompt(prompt)?;
         self.text(prompt.as_ref(), 0, response)
     }
 
     /// The tokens of each response of a list, all after one and the same prompt, as
-    /// [`encode`](Tokenizer::encode) gives them.
+    /// [`encode`](Tokenizer::encode) gives them; of messages, those that the
+    /// [chat template](Tokenizer::chat_template) makes of the whole conversation.
     ///
     /// # Errors
+    /// [`Error::ChatTemplate`] for messages if there is no template, it fails, or the
+    /// [layout](Tokenizer::layout) is that of pairs;
     /// [`Error::TooLong`] for the first response that does not fit: a list is whole or not at all;
     /// [`Error::Tokenizer`] if the tokenizer fails.
     ///
@@ -71,9 +73,15 @@ impl Tokenizer {
     /// ```
     pub fn encode_list(&self, list: &RankedList) -> Result<TokenizedList> {
         if self.layout == Layout::Continuation {
-            let responses: Vec<&str> = list.responses().iter().map(|r| r.text()).collect();
-            let (texts, prompt_cut) = self.continuations(list.prompt(), &responses)?;
-            return Ok(TokenizedList { texts, prompt_cut });
+            return self.continuations(list);
+        }
+        if list.is_conversation() {
+            return Err(Error::ChatTemplate {
+                message:
+                    "conversations are for decoders; this layout takes a prompt and responses \
+                          that are texts"
+                        .into(),
+            });
         }
         let prompt = self.prompt(list.prompt())?;
         let responses = list.responses().iter().enumerate();
@@ -120,6 +128,6 @@ impl Tokenizer {
     }
 }
 
-fn failed(what: &str) -> impl FnOnce(BoxError) -> Error + '_ {
+pub(super) fn failed(what: &str) -> impl FnOnce(BoxError) -> Error + '_ {
     move |source| Error::Tokenizer { context: format!("encoding {what}"), source }
 }

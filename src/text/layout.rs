@@ -1,164 +1,89 @@
-//! [`Layout`]: how a prompt and a response become one text.
+//! [`Layout`], and the pad token that goes with it.
 
-use super::{TokenizedText, Tokenizer};
-use crate::{BoxError, Error, Result};
+use std::collections::HashSet;
 
-/// How a prompt and a response become one text.
-///
-/// Which one a model wants is the model's to say
-/// ([`RewardModel::layout`](crate::RewardModel::layout)); a [`Scorer`](crate::Scorer), and with it
-/// the trainer, sees to it that its tokenizer does so.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+use super::Tokenizer;
+use crate::{Error, Message, Result};
+
+/// How a model wants prompt and response joined.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Layout {
-    /// Two sequences, joined by the tokenizer's template for pairs: `[CLS] prompt [SEP] response
-    /// [SEP]` for BERT. What encoders are pretrained with.
+    /// As a pair, by the tokenizer's own template: `[CLS] prompt [SEP] response [SEP]`. For
+    /// encoders.
     #[default]
     Pair,
-    /// One sequence, the response right after the prompt as in Python's `tokenizer(prompt +
-    /// response)`, and the end-of-sequence token after it unless it is there already: the `eos_token`
-    /// of the tokenizer's files, or where they name none the `sep_token`. What decoders are
-    /// pretrained with, and what TRL's trainer makes of plain text.
+    /// The response as what follows the prompt, for decoders.
     ///
-    /// The prompt's part ends where the responses of a list begin to differ: a token that holds the
-    /// prompt's last character and the response's first one belongs to the response.
+    /// Of texts, the tokens are those that Python's `tokenizer(prompt + response)` gives, and the
+    /// EOS token unless they end with it: the `eos_token` that the tokenizer's files name, or where
+    /// they name none the `sep_token`. Of messages, those of
+    /// `apply_chat_template(messages, tokenize=True)`, to which nothing is added.
     Continuation,
 }
 
-impl Tokenizer {
-    /// The same tokenizer, joining prompts and responses in this way.
-    ///
-    /// With [`Layout::Continuation`] the pad token changes where it has to: Python's
-    /// sequence-classification classes of decoders look for the last token of a text that is not the
-    /// pad token, so no text may end with it. If the tokenizer has no pad token, or pads with its
-    /// end-of-sequence token, another token of the vocabulary takes that part (a special one where
-    /// there is one to spare) and is saved as `pad_token`.
-    ///
-    /// # Errors
-    /// [`Error::Tokenizer`] if the files of the tokenizer name neither `eos_token` nor `sep_token`, or
-    /// no token can be found to pad with.
-    pub fn with_layout(mut self, layout: Layout) -> Result<Tokenizer> {
-        self.layout = layout;
-        if layout == Layout::Pair {
-            return Ok(self);
+/// A token that no text of a continuation ends with.
+pub(super) fn pad_token(tokenizer: &Tokenizer) -> Result<String> {
+    let missing =
+        |what: &str| Error::Tokenizer { context: "a decoder's layout".into(), source: what.into() };
+    let inner = &tokenizer.inner;
+    let id = |role| tokenizer.named(role).and_then(|token| inner.token_to_id(token));
+    let eos = tokenizer
+        .end_of_sequence()
+        .ok_or_else(|| missing("tokenizer_config.json must name an eos_token of the vocabulary"))?;
+    let mut ends = conversation_ends(tokenizer);
+    ends.insert(eos);
+
+    if let Some(own) = tokenizer.pad_id.filter(|own| !ends.contains(own)) {
+        if let Some(token) = inner.id_to_token(own) {
+            return Ok(token);
         }
-        let wrong = |message: &str| Error::Tokenizer {
-            context: "a text for a decoder".into(),
-            source: message.into(),
-        };
-        let eos = self.special_token("eos_token").or(self.special_token("sep_token"));
-        let eos = eos.ok_or_else(|| {
-            wrong("tokenizer_config.json names no eos_token, which every text ends with")
-        })?;
-        self.eos_id = Some(eos);
-        if self.pad_id.is_none_or(|pad| pad == eos) {
-            let (id, token) = self
-                .spare_token(eos)
-                .ok_or_else(|| wrong("the vocabulary has no token to pad with beside eos_token"))?;
-            self.pad_id = Some(id);
-            self.config = self.config.with_pad_token(&token);
-            self.special_tokens = self.special_tokens.with_pad_token(&token);
-        }
-        Ok(self)
     }
+    let mut special: Vec<(u32, String)> = inner
+        .get_added_tokens_decoder()
+        .into_iter()
+        .filter(|(id, token)| token.special && !ends.contains(id))
+        .map(|(id, token)| (id, token.content))
+        .collect();
+    special.sort_unstable();
+    let roles = [id("bos_token"), id("unk_token")];
+    let reserved = |name: &str| name.contains("reserved") || name.contains("unused");
+    let unknown = tokenizer.named("unk_token").filter(|_| id("unk_token") != Some(eos));
+    let free = || special.iter().filter(|(id, _)| !roles.contains(&Some(*id)));
+    let named = |is: &dyn Fn(&str) -> bool| {
+        free().find(|(_, name)| is(&name.to_lowercase())).map(|(_, name)| name.clone())
+    };
+    named(&|name| name.contains("pad"))
+        .or_else(|| named(&reserved))
+        .or_else(|| named(&|_| true))
+        .or_else(|| unknown.filter(|u| inner.token_to_id(u).is_some()).map(str::to_owned))
+        .or_else(|| rare_word(tokenizer, &ends))
+        .ok_or_else(|| missing("no token of the vocabulary is left to pad with"))
+}
 
-    /// How prompts and responses are joined.
-    pub fn layout(&self) -> Layout {
-        self.layout
-    }
+/// The last token of a rendered conversation, and its last special one: what follows that may be
+/// trimmed.
+fn conversation_ends(tokenizer: &Tokenizer) -> HashSet<u32> {
+    let mut ends = HashSet::new();
+    let Some(template) = tokenizer.chat_template() else { return ends };
+    let added = tokenizer.inner.get_added_tokens_decoder();
+    let conversation = [Message::new("user", "Hi"), Message::new("assistant", "Hello")];
+    let Ok(text) = template.render(&conversation, false) else { return ends };
+    let Ok(tokens) = tokenizer.inner.encode_fast(text, false) else { return ends };
+    ends.extend(tokens.get_ids().last());
+    ends.extend(tokens.get_ids().iter().rev().find(|id| added.contains_key(id)));
+    ends
+}
 
-    fn special_token(&self, role: &str) -> Option<u32> {
-        let named = [self.config.token(role), self.special_tokens.token(role)];
-        named.into_iter().flatten().find_map(|token| self.token_id(token))
-    }
-
-    /// A token that no text ends with and that hardly occurs as such in one: Python takes what is
-    /// named as a pad token out of texts before anything else.
-    fn spare_token(&self, eos: u32) -> Option<(u32, String)> {
-        let taken: Vec<u32> = ["bos_token", "unk_token", "sep_token", "cls_token", "mask_token"]
-            .into_iter()
-            .filter_map(|role| self.special_token(role))
-            .chain([eos])
-            .collect();
-        let name = |id: u32| Some((id, self.inner.id_to_token(id)?));
-        let special: Vec<(u32, String)> = self
-            .special_ids()
-            .into_iter()
-            .filter(|id| !taken.contains(id))
-            .filter_map(name)
-            .collect();
-        let called = |what: &'static str| {
-            move |(_, token): &&(u32, String)| token.to_ascii_lowercase().contains(what)
-        };
-        let pad = special.iter().find(called("pad"));
-        let reserved = || special.iter().find(called("reserved"));
-        let chosen = pad.or_else(reserved).or(special.first()).cloned();
-        let unknown = || self.special_token("unk_token").filter(|&id| id != eos).and_then(name);
-        // A word with the mark of a space before it, which nobody writes: U+0120 or U+2581.
-        let word = || {
-            let vocabulary = self.inner.get_vocab(false).into_iter();
-            vocabulary
-                .filter(|(token, id)| {
-                    *id != eos
-                        && token.strip_prefix(['\u{120}', '\u{2581}']).is_some_and(|word| {
-                            word.len() >= 5 && word.chars().all(|c| c.is_ascii_alphabetic())
-                        })
-                })
-                .max_by_key(|(_, id)| *id)
-                .map(|(token, id)| (id, token))
-        };
-        chosen.or_else(unknown).or_else(word)
-    }
-
-    /// The prompt with each of these responses as [`Layout::Continuation`] has them, and whether the
-    /// prompt was cut.
-    pub(super) fn continuations(
-        &self,
-        prompt: Option<&str>,
-        responses: &[&str],
-    ) -> Result<(Vec<TokenizedText>, bool)> {
-        let prompt = prompt.unwrap_or_default();
-        let mut leading = 0;
-        let mut shared = usize::MAX;
-        let mut texts: Vec<Vec<u32>> = Vec::with_capacity(responses.len());
-        for (r, response) in responses.iter().enumerate() {
-            let failed = |source: BoxError| Error::Tokenizer {
-                context: format!("encoding responses[{r}]"),
-                source,
-            };
-            let text = self.inner.encode(format!("{prompt}{response}"), true).map_err(failed)?;
-            let special = text.get_special_tokens_mask();
-            leading = special.iter().take_while(|&&special| special == 1).count();
-            let of_prompt = text
-                .get_offsets()
-                .iter()
-                .skip(leading)
-                .take_while(|&&(_, end)| end <= prompt.len())
-                .count();
-            let mut ids = text.get_ids().to_vec();
-            if ids.last().copied() != self.eos_id {
-                ids.extend(self.eos_id);
-            }
-            shared = shared.min(if prompt.is_empty() { 0 } else { leading + of_prompt });
-            if let Some(first) = texts.first() {
-                shared = first.iter().zip(&ids).take(shared).take_while(|(a, b)| a == b).count();
-            }
-            texts.push(ids);
-        }
-        let shared = if texts.is_empty() { 0 } else { shared };
-        let limits = self.limits();
-        let of_prompt = shared.saturating_sub(leading);
-        let excess = of_prompt.saturating_sub(limits.max_prompt_length);
-        let room = limits.max_length.saturating_sub(shared - excess);
-        let texts = texts.into_iter().enumerate().map(|(r, mut ids)| {
-            let tokens = ids.len() - shared;
-            if tokens > room {
-                return Err(Error::TooLong { response: r, tokens, room });
-            }
-            ids.drain(leading..leading + excess);
-            let segments = vec![0; ids.len()];
-            TokenizedText::new(ids, segments, shared - excess)
-        });
-        Ok((texts.collect::<Result<_>>()?, excess > 0))
-    }
+/// The last word of the vocabulary, which is also the rarest. Python looks for a pad token in the
+/// text as it is written, with the mark that stands for a space here, and will not find it.
+fn rare_word(tokenizer: &Tokenizer, ends: &HashSet<u32>) -> Option<String> {
+    let is_word = |token: &str| {
+        token.strip_prefix(['\u{120}', '\u{2581}']).is_some_and(|word| {
+            word.chars().count() >= 5 && word.chars().all(|c| c.is_ascii_alphabetic())
+        })
+    };
+    let vocab = tokenizer.inner.get_vocab(false).into_iter();
+    let words = vocab.filter(|(token, id)| is_word(token) && !ends.contains(id));
+    words.max_by_key(|&(_, id)| id).map(|(token, _)| token)
 }

@@ -10,7 +10,9 @@
 
 mod batch;
 mod batching;
+mod chat_template;
 mod config;
+mod continuation;
 mod encode;
 mod layout;
 mod limits;
@@ -22,6 +24,7 @@ mod wordpiece;
 
 pub use batch::{TokenBatch, TokenizedText};
 pub use batching::{length_grouped_batches, sorted_batches};
+pub use chat_template::ChatTemplate;
 pub use encode::TokenizedList;
 pub use layout::Layout;
 pub use limits::Limits;

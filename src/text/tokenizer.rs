@@ -9,12 +9,17 @@ use tokenizers::NormalizerWrapper;
 
 use super::config::TokenizerConfig;
 use super::template::Template;
-use super::{wordpiece, Layout, Limits};
+use super::{layout, wordpiece, ChatTemplate, Layout, Limits};
 use crate::{BoxError, Error, Result};
 
 const TOKENIZER: &str = "tokenizer.json";
 const CONFIG: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS: &str = "special_tokens_map.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
+
+/// The special tokens that a chat template sees.
+const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// Everything between a prompt and a response, and the tokens that a model reads.
 ///
@@ -38,14 +43,17 @@ pub struct Tokenizer {
     pub(super) inner: tokenizers::Tokenizer,
     pub(super) template: Template,
     limits: Limits,
-    pub(super) layout: Layout,
     pub(super) pad_id: Option<u32>,
-    /// What every text of [`Layout::Continuation`] ends with.
-    pub(super) eos_id: Option<u32>,
+    pub(super) layout: Layout,
+    /// A template that cannot be used is an error where one is needed, and not before: an encoder
+    /// never needs it.
+    pub(super) chat_template: Option<Result<ChatTemplate, String>>,
+    /// What the folder had in a file of its own.
+    chat_template_file: Option<String>,
     /// What `save` writes: the files as they were loaded.
     json: String,
-    pub(super) config: TokenizerConfig,
-    pub(super) special_tokens: TokenizerConfig,
+    config: TokenizerConfig,
+    special_tokens: TokenizerConfig,
 }
 
 impl Tokenizer {
@@ -83,7 +91,7 @@ impl Tokenizer {
         let texts: Vec<&str> = texts.into_iter().collect();
         let inner = wordpiece::train(&texts, vocab_size).map_err(failed)?;
         let json = inner.to_string(true).map_err(failed)?;
-        Tokenizer::new(inner, json, TokenizerConfig::bert(), TokenizerConfig::default())
+        Tokenizer::new(inner, json, TokenizerConfig::bert(), TokenizerConfig::default(), None)
             .map_err(failed)
     }
 
@@ -103,11 +111,13 @@ impl Tokenizer {
         let json = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
         let config = read_config(&file.with_file_name(CONFIG))?;
         let special_tokens = read_config(&file.with_file_name(SPECIAL_TOKENS))?;
+        let chat_template = read_if_there(&file.with_file_name(CHAT_TEMPLATE))?;
         // `tokenizers` panics on some files that are not JSON at all.
         serde_json::from_str::<serde::de::IgnoredAny>(&json)
             .map_err(|error| unreadable(&file)(error.into()))?;
         let inner = json.parse().map_err(unreadable(&file))?;
-        Tokenizer::new(inner, json, config, special_tokens).map_err(unreadable(&file))
+        Tokenizer::new(inner, json, config, special_tokens, chat_template)
+            .map_err(unreadable(&file))
     }
 
     fn new(
@@ -115,6 +125,7 @@ impl Tokenizer {
         json: String,
         config: TokenizerConfig,
         special_tokens: TokenizerConfig,
+        chat_template_file: Option<String>,
     ) -> Result<Tokenizer, BoxError> {
         let padding = inner.get_padding().map(|padding| padding.pad_token.clone());
         let named = [config.token("pad_token"), special_tokens.token("pad_token")];
@@ -131,17 +142,77 @@ impl Tokenizer {
 
         let template = Template::of(&inner)?;
         let limits = config.limits().check(template.pair.max(template.single))?;
-        Ok(Tokenizer {
+        let mut tokenizer = Tokenizer {
             inner,
             template,
             limits,
-            layout: Layout::Pair,
             pad_id,
-            eos_id: None,
+            layout: Layout::Pair,
+            chat_template: None,
+            chat_template_file,
             json,
             config,
             special_tokens,
-        })
+        };
+        let source =
+            tokenizer.chat_template_file.as_deref().or_else(|| tokenizer.config.chat_template());
+        if let Some(source) = source {
+            let mut template = ChatTemplate::new(source).map_err(|error| match error {
+                Error::ChatTemplate { message } => message,
+                error => error.to_string(),
+            });
+            for role in ROLES {
+                if let Some(token) = tokenizer.named(role) {
+                    template = template.map(|template| template.with_token(role, token));
+                }
+            }
+            tokenizer.chat_template = Some(template);
+        }
+        Ok(tokenizer)
+    }
+
+    /// The token that the folder's files give a role such as `"eos_token"`.
+    pub(super) fn named(&self, role: &str) -> Option<&str> {
+        self.config.token(role).or_else(|| self.special_tokens.token(role))
+    }
+
+    /// How prompt and response are joined.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// How conversations become text, if the folder says so in a way that can be read.
+    pub fn chat_template(&self) -> Option<&ChatTemplate> {
+        self.chat_template.as_ref()?.as_ref().ok()
+    }
+
+    /// The same tokenizer for a model that wants prompt and response joined in this way, which
+    /// a `Scorer` does by itself.
+    ///
+    /// For [`Layout::Continuation`], a token that no text ends with becomes the
+    /// [pad token](Tokenizer::pad_id), and is [saved](Tokenizer::save) as such: Python's models take
+    /// the last token that is not the pad token for a text's end. That is the tokenizer's own,
+    /// unless it also ends texts; then a special token with "pad" in its name, another special
+    /// token, or an ordinary word.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if a continuation is asked for and the folder's files name no
+    /// `eos_token`, or no token is left to pad with.
+    pub fn with_layout(mut self, layout: Layout) -> Result<Tokenizer> {
+        self.layout = layout;
+        if layout == Layout::Continuation {
+            let pad = layout::pad_token(&self)?;
+            self.pad_id = self.inner.token_to_id(&pad);
+            if self.named("pad_token") != Some(&pad) {
+                self.config = self.config.with_token("pad_token", &pad);
+                if self.special_tokens.token("pad_token").is_some() {
+                    self.special_tokens = self.special_tokens.with_token("pad_token", &pad);
+                }
+                self.chat_template =
+                    self.chat_template.map(|t| t.map(|t| t.with_token("pad_token", &pad)));
+            }
+        }
+        Ok(self)
     }
 
     /// The same tokenizer with other limits, which are saved with it.
@@ -164,8 +235,9 @@ impl Tokenizer {
     /// not there. Python's `AutoTokenizer` loads them, given a `config.json` beside them.
     ///
     /// A tokenizer that was loaded writes what was there, byte for byte, its
-    /// `special_tokens_map.json` included; other [limits](Tokenizer::with_limits) change the two
-    /// fields of `tokenizer_config.json` that tell them.
+    /// `special_tokens_map.json` and `chat_template.jinja` included; other [limits](Tokenizer::with_limits) change the two
+    /// fields of `tokenizer_config.json` that tell them, another [layout](Tokenizer::with_layout) may
+    /// change the pad token.
     ///
     /// # Errors
     /// [`Error::Io`] if the folder or a file cannot be written.
@@ -176,6 +248,7 @@ impl Tokenizer {
             (TOKENIZER, Some(&*self.json)),
             (CONFIG, self.config.text()),
             (SPECIAL_TOKENS, self.special_tokens.text()),
+            (CHAT_TEMPLATE, self.chat_template_file.as_deref()),
         ];
         for (name, content) in files {
             if let Some(content) = content {
@@ -215,9 +288,16 @@ impl fmt::Debug for Tokenizer {
 }
 
 fn read_config(file: &Path) -> Result<TokenizerConfig> {
+    match read_if_there(file)? {
+        Some(text) => TokenizerConfig::parse(text).map_err(|e| unreadable(file)(e.into())),
+        None => Ok(TokenizerConfig::default()),
+    }
+}
+
+fn read_if_there(file: &Path) -> Result<Option<String>> {
     match fs::read_to_string(file) {
-        Ok(text) => TokenizerConfig::parse(text).map_err(|e| unreadable(file)(e.into())),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(TokenizerConfig::default()),
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io("read", file)(error)),
     }
 }
