@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::{Start, TrainConfig};
+use crate::text::Layout;
 
 /// What a run cannot know of itself, for the model card (`README.md`) of the folder it writes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,12 +53,13 @@ pub(super) fn write(
     provenance: &Provenance,
     config: &TrainConfig,
     record: Option<&Record>,
+    layout: Layout,
 ) -> String {
     let mut card = String::new();
     // Writing into a string cannot fail.
     let _ = front_matter(&mut card, provenance)
         .and_then(|()| introduction(&mut card, provenance))
-        .and_then(|()| writeln!(card, "{LOADING}"))
+        .and_then(|()| loading(&mut card, layout))
         .and_then(|()| match record {
             Some(record) => run(&mut card, provenance, record),
             None => Ok(()),
@@ -87,7 +89,18 @@ fn introduction(card: &mut String, provenance: &Provenance) -> std::fmt::Result 
     )
 }
 
-const LOADING: &str = r#"## How to load
+fn loading(card: &mut String, layout: Layout) -> std::fmt::Result {
+    let (text, note) = match layout {
+        Layout::Continuation => (
+            "prompt + response + tokenizer.eos_token",
+            "A conversation in place of a text, where the tokenizer has a chat template: \
+             `tokenizer.apply_chat_template(messages, return_dict=True, return_tensors=\"pt\")`.",
+        ),
+        _ => ("prompt, response", "Without a prompt: `tokenizer(response, ...)`."),
+    };
+    writeln!(
+        card,
+        r#"## How to load
 
 ```python
 import torch
@@ -96,16 +109,18 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(".")
 model = AutoModelForSequenceClassification.from_pretrained(".").eval()
 with torch.no_grad():
-    reward = model(**tokenizer(prompt, response, return_tensors="pt")).logits
+    reward = model(**tokenizer({text}, return_tensors="pt")).logits
 ```
 
-Without a prompt: `tokenizer(response, ...)`.
+{note}
 
 ```rust
 let scorer = reward_model::Scorer::load(".", reward_model::tch::Device::Cpu)?;
 let rewards = scorer.score_list(&list)?;
 ```
-"#;
+"#
+    )
+}
 
 fn run(card: &mut String, provenance: &Provenance, record: &Record) -> std::fmt::Result {
     let Start { lists, evaluation_lists, too_long, without_pairs, prompts_cut, groups, .. } =

@@ -246,7 +246,12 @@ impl Trainer {
     /// If a file cannot be written.
     pub fn write_into(&self, dir: &Path) -> Result<()> {
         self.scorer.write_into(dir)?;
-        let card = card::write(&self.provenance, &self.config, self.record.as_ref());
+        let card = card::write(
+            &self.provenance,
+            &self.config,
+            self.record.as_ref(),
+            self.scorer.tokenizer().layout(),
+        );
         let config = serde_json::to_string_pretty(&self.config).unwrap_or_default() + "\n";
         for (name, text) in [("README.md", card), ("train_config.json", config)] {
             let path = dir.join(name);
