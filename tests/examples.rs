@@ -232,7 +232,10 @@ fn wrong_input_is_one_clear_line_and_leaves_nothing() {
     assert!(trained_on("a.csv", b"x").contains("a.csv: the extension .csv is of no known format"));
     assert_eq!(
         trained_on("bad.jsonl", b"{\"responses\": [\"a\", \"b\"]}\n{\"responses\": [\"a\", 3]}\n"),
-        format!("{}:2: responses[1]: expected a string, found the number 3", path("bad.jsonl"))
+        format!(
+            "{}:2: responses[1]: expected a string or an array of messages, found the number 3",
+            path("bad.jsonl")
+        )
     );
     assert!(trained_on("bad.tsv", b"a\t\xff\n").contains("bad.tsv:1: not UTF-8"));
     assert!(trained_on("one.tsv", b"a\nb\n").contains("there is nothing to train on"));
