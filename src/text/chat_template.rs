@@ -44,7 +44,7 @@ const MAX_SOURCE_BYTES: usize = 128 << 10;
 ///   are smaller than what holds them;
 /// - a list or dictionary that it makes has more than 131,072 parts, parts of parts included, or is
 ///   nested more than 64 deep;
-/// - two seconds have passed, looked at after every tag of a loop, branch or macro; this ends what
+/// - a second has passed, looked at after every tag of a loop, branch or macro; this ends what
 ///   is cheap in steps and slow, such as comparing long strings;
 /// - macros or loops are nested too deeply.
 ///

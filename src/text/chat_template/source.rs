@@ -230,7 +230,12 @@ enum Factor {
 
 /// `last` stands before a `*`, `rest` behind it.
 fn factor(last: Token<'_>, rest: &str) -> Result<Factor, String> {
-    let next = token(rest.trim_start())?.0;
+    let rest = rest.trim_start();
+    let (mut next, length) = token(rest)?;
+    // A filter, method or index would make something else of it.
+    if rest[length..].trim_start().starts_with(['|', '.', '[', '(']) {
+        next = Token::Other('.');
+    }
     let mut found = Factor::Any;
     for token in [last, next] {
         if let Token::Literal(literal) = token {
@@ -297,12 +302,15 @@ impl Tag {
         let mut last_name = None;
         let (mut at, mut dotted, mut assigned) = (0, false, false);
         let mut multiplied = false;
+        // Whether `last` follows a dot.
+        let mut attribute = false;
         while at < expression.len() {
             let (token, length) = token(&expression[at..])?;
             let text = &expression[at..at + length];
             at += length;
             if token == Token::Other('*') && last != token {
                 let power = expression[at..].starts_with('*');
+                let last = if attribute { Token::Other('.') } else { last };
                 let factor = factor(last, &expression[at..])?;
                 if !power && (factor == Factor::Any || factor == Factor::Small && multiplied) {
                     return Err(format!(
@@ -366,6 +374,7 @@ impl Tag {
                     Token::Name(name) => Some(name),
                     _ => None,
                 };
+                attribute = last == Token::Other('.');
                 last = token;
             }
         }
@@ -424,6 +433,9 @@ mod tests {
             "{% if a",
             "{{ a * b }}",
             "{{ a * 3 * 4 }}",
+            "{{ a * 'b'.split('b') }}",
+            "{{ a * 'b' | list }}",
+            "{{ a.0 * b }}",
             "{% import 'a' as b %}",
             "{{ __bounded_value(1) }}",
             &format!("{{{{ 1{} }}}}", "+1".repeat(501)),
