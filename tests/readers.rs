@@ -198,9 +198,15 @@ fn fields_that_do_not_make_a_list() {
 #[test]
 fn fields_of_the_wrong_type() {
     let table: &[(&[u8], &str)] = &[
-        (br#"{"prompt": 3, "responses": ["a"]}"#, "prompt: expected a string, found the number 3"),
-        (br#"{"responses": "a"}"#, "responses: expected an array of strings, found a string"),
-        (br#"{"responses": ["a", {}]}"#, "responses[1]: expected a string, found an object"),
+        (
+            br#"{"prompt": 3, "responses": ["a"]}"#,
+            "prompt: expected a string or an array of messages, found the number 3",
+        ),
+        (br#"{"responses": "a"}"#, "responses: expected an array of responses, found a string"),
+        (
+            br#"{"responses": ["a", {}]}"#,
+            "responses[1]: expected a string or an array of messages, found an object",
+        ),
         (
             br#"{"responses": ["a"], "ranks": 1}"#,
             "ranks: expected an array of numbers, found the number 1",
@@ -213,8 +219,11 @@ fn fields_of_the_wrong_type() {
             br#"{"responses": ["a"], "scores": [null]}"#,
             "scores[0]: expected a finite number, found null",
         ),
-        (br#"{"chosen": ["a"], "rejected": "b"}"#, "chosen: expected a string, found an array"),
-        (br#"{"chosen": "a", "rejected": false}"#, "rejected: expected a string, found false"),
+        (br#"{"chosen": ["a"], "rejected": "b"}"#, "chosen[0]: expected a message, found a string"),
+        (
+            br#"{"chosen": "a", "rejected": false}"#,
+            "rejected: expected a string or an array of messages, found false",
+        ),
     ];
     refused(Format::Jsonl, "", table);
 }

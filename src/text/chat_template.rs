@@ -5,6 +5,7 @@ mod engine;
 mod json;
 mod methods;
 mod source;
+mod tokens;
 
 use std::fmt;
 use std::sync::Arc;
