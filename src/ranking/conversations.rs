@@ -80,6 +80,7 @@ impl RankedList {
     }
 
     /// Whether the prompt or a response is made of messages.
+    #[cfg(feature = "text")]
     pub(crate) fn is_conversation(&self) -> bool {
         self.conversation.is_some() || self.responses.iter().any(|r| r.messages.is_some())
     }

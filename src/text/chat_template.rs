@@ -5,6 +5,7 @@ mod engine;
 mod json;
 mod methods;
 mod source;
+mod tokens;
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,7 +45,7 @@ const MAX_SOURCE_BYTES: usize = 128 << 10;
 ///   are smaller than what holds them;
 /// - a list or dictionary that it makes has more than 131,072 parts, parts of parts included, or is
 ///   nested more than 64 deep;
-/// - two seconds have passed, looked at after every tag of a loop, branch or macro; this ends what
+/// - a second has passed, looked at after every tag of a loop, branch or macro; this ends what
 ///   is cheap in steps and slow, such as comparing long strings;
 /// - macros or loops are nested too deeply.
 ///
@@ -60,7 +61,7 @@ const MAX_SOURCE_BYTES: usize = 128 << 10;
 /// assert_eq!(template.render(&messages, false)?, "<user>2 + 2?</s><assistant>4</s>");
 ///
 /// let endless = ChatTemplate::new("{% for i in range(99999) %}{% for j in range(99999) %}\
-///     {{ i * j }}{% endfor %}{% endfor %}")?;
+///     x{% endfor %}{% endfor %}")?;
 /// assert!(endless.render(&messages, false).is_err());
 /// # Ok::<(), reward_model::Error>(())
 /// ```

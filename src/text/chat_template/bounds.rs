@@ -24,7 +24,7 @@ pub(super) const BOUND: &str = "a template may ";
 
 const MAX_PARTS: usize = 1 << 17;
 const MAX_DEPTH: usize = 64;
-const MAX_TIME: Duration = Duration::from_secs(2);
+const MAX_TIME: Duration = Duration::from_secs(1);
 
 /// How many parts are looked at for one fuel.
 const PARTS_PER_FUEL: usize = 16;
@@ -65,7 +65,7 @@ pub(super) fn refused(what: &str) -> Error {
 fn in_time() -> Result<(), Error> {
     match DEADLINE.get() {
         Some(deadline) if Instant::now() > deadline => {
-            Err(refused(&format!("take {} seconds at most", MAX_TIME.as_secs())))
+            Err(refused(&format!("take {} second at most", MAX_TIME.as_secs())))
         }
         _ => Ok(()),
     }

@@ -2,11 +2,10 @@
 //! that the engine does not know.
 
 use super::bounds::{PART, PREFIX, STEP, VALUE};
+use super::tokens::{factor, token, Factor, Token, MAX_FACTOR};
 
 /// The engine compiles a chain of operators by recursion.
 const MAX_OPERATORS: usize = 500;
-/// The most that anything but a literal string is multiplied by: a list could be.
-const MAX_FACTOR: u32 = 64;
 /// Branches of one `if` become one inside the other.
 const MAX_BRANCHES: usize = 100;
 
@@ -147,104 +146,6 @@ struct Tag {
     end: usize,
 }
 
-#[derive(Clone, Copy, PartialEq, Debug)]
-enum Token<'a> {
-    Space(&'a str),
-    Name(&'a str),
-    /// A number or a string.
-    Literal(&'a str),
-    Open(char),
-    Close(char),
-    Other(char),
-}
-
-impl Token<'_> {
-    /// Whether a bracket behind this one calls or indexes it.
-    fn is_operand(self) -> bool {
-        const WORDS: [&str; 14] = [
-            "in",
-            "not",
-            "and",
-            "or",
-            "if",
-            "else",
-            "is",
-            "elif",
-            "set",
-            "for",
-            "do",
-            "with",
-            "filter",
-            "recursive",
-        ];
-        match self {
-            Token::Name(name) => !WORDS.contains(&name),
-            Token::Literal(_) | Token::Close(_) => true,
-            _ => false,
-        }
-    }
-}
-
-/// The first token of a text that is not empty.
-fn token(text: &str) -> Result<(Token<'_>, usize), String> {
-    let Some(first) = text.chars().next() else { return Err("a tag has no end".into()) };
-    let run = |is: fn(char) -> bool| text.find(|c| !is(c)).unwrap_or(text.len());
-    let (token, length) = match first {
-        c if c.is_whitespace() => {
-            let length = run(char::is_whitespace);
-            (Token::Space(&text[..length]), length)
-        }
-        '"' | '\'' => {
-            let mut escaped = false;
-            let end = text[1..].find(|c| {
-                let ends = c == first && !escaped;
-                escaped = c == '\\' && !escaped;
-                ends
-            });
-            let length = end.ok_or("a string has no end")? + 2;
-            (Token::Literal(&text[..length]), length)
-        }
-        c if c.is_ascii_digit() => {
-            let length = run(|c| c.is_ascii_alphanumeric() || c == '_');
-            (Token::Literal(&text[..length]), length)
-        }
-        c if c.is_alphanumeric() || c == '_' => {
-            let length = run(|c| c.is_alphanumeric() || c == '_');
-            (Token::Name(&text[..length]), length)
-        }
-        '(' | '[' | '{' => (Token::Open(first), 1),
-        ')' | ']' | '}' => (Token::Close(first), 1),
-        c => (Token::Other(c), c.len_utf8()),
-    };
-    Ok((token, length))
-}
-
-/// What a product is made of, as far as can be seen.
-#[derive(Clone, Copy, PartialEq)]
-enum Factor {
-    /// The engine takes fuel for the product of a string before it makes it.
-    Text,
-    Small,
-    Any,
-}
-
-/// `last` stands before a `*`, `rest` behind it.
-fn factor(last: Token<'_>, rest: &str) -> Result<Factor, String> {
-    let next = token(rest.trim_start())?.0;
-    let mut found = Factor::Any;
-    for token in [last, next] {
-        if let Token::Literal(literal) = token {
-            if literal.starts_with(['"', '\'']) {
-                return Ok(Factor::Text);
-            }
-            if literal.parse().is_ok_and(|number: u32| number <= MAX_FACTOR) {
-                found = Factor::Small;
-            }
-        }
-    }
-    Ok(found)
-}
-
 impl Tag {
     /// Finds the end of the tag that `text` begins with.
     fn scan(text: &str, end: &str) -> Result<Tag, String> {
@@ -297,12 +198,15 @@ impl Tag {
         let mut last_name = None;
         let (mut at, mut dotted, mut assigned) = (0, false, false);
         let mut multiplied = false;
+        // Whether `last` follows a dot.
+        let mut attribute = false;
         while at < expression.len() {
             let (token, length) = token(&expression[at..])?;
             let text = &expression[at..at + length];
             at += length;
             if token == Token::Other('*') && last != token {
                 let power = expression[at..].starts_with('*');
+                let last = if attribute { Token::Other('.') } else { last };
                 let factor = factor(last, &expression[at..])?;
                 if !power && (factor == Factor::Any || factor == Factor::Small && multiplied) {
                     return Err(format!(
@@ -366,6 +270,7 @@ impl Tag {
                     Token::Name(name) => Some(name),
                     _ => None,
                 };
+                attribute = last == Token::Other('.');
                 last = token;
             }
         }
@@ -424,6 +329,9 @@ mod tests {
             "{% if a",
             "{{ a * b }}",
             "{{ a * 3 * 4 }}",
+            "{{ a * 'b'.split('b') }}",
+            "{{ a * 'b' | list }}",
+            "{{ a.0 * b }}",
             "{% import 'a' as b %}",
             "{{ __bounded_value(1) }}",
             &format!("{{{{ 1{} }}}}", "+1".repeat(501)),
