@@ -140,11 +140,12 @@ impl Trainer {
         let mut evaluation = objective.evaluate(&self.scorer, held_out)?;
         watch(&Event::Evaluated { epoch: 0, evaluation: evaluation.clone() })?;
 
+        let lengths = data.lengths();
         let (mut best, mut last) = (None, 0);
         let (mut step, started) = (0, Instant::now());
         for epoch in 1..=self.config.epochs {
             let shuffle = self.config.seed.wrapping_add(u64::from(epoch) << 32);
-            for batch in length_grouped_batches(&data.lengths(), self.config.batch_size, shuffle) {
+            for batch in length_grouped_batches(&lengths, self.config.batch_size, shuffle) {
                 step += 1;
                 let rate = schedule.rate(step);
                 let mut done = self.step(objective, &mut optimizer, &data, &batch, step, rate)?;
