@@ -13,8 +13,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    data, model, parse_device, tch, EncoderConfig, Error, Evaluation, LoadOptions, Provenance,
-    RankedList, Result, RewardModel, Selection, TrainConfig, Trainer, Transformer,
+    data, model, parse_device, tch, EncoderConfig, Error, Evaluation, EvaluationSet, LoadOptions,
+    Provenance, RankedList, RankedLists, Result, RewardModel, RunFolder, Schedule, Selection,
+    TrainConfig, Trainer, Transformer,
 };
 
 /// Train a reward model on ranked lists.
@@ -25,9 +26,14 @@ struct Arguments {
     /// Ranked lists to train on, .jsonl or .tsv [default: the lists that ship with the example]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
-    /// Ranked lists to evaluate on [default: every tenth list of --data, which is then not trained on]
+    /// Ranked lists to evaluate on; may be given several times, and the first one is by which
+    /// evaluations are compared [default: every tenth list of --data, which is then not trained on]
     #[arg(long, value_name = "FILE")]
-    eval_data: Option<PathBuf>,
+    eval_data: Vec<PathBuf>,
+    /// Settings as TOML or JSON, such as the train_config.json of an earlier run; other flags win
+    /// over what it says [default: none]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Model folder to start from, or hf:org/name[@revision] to download (with --features hub)
     /// [default: a small model with random weights]
     #[arg(long, value_name = "DIR")]
@@ -35,38 +41,76 @@ struct Arguments {
     /// Where to write the model folder [default: target/reward-model, made anew each time]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
-    /// Replace --output if it is a model folder already
+    /// Replace --output if it is a model folder already, and forget a run that is not finished
     #[arg(long)]
     overwrite: bool,
+    /// Go on with a run that was stopped: from the newest checkpoint in the folder beside --output
+    /// whose name ends in .run
+    #[arg(long, conflicts_with = "overwrite")]
+    resume: bool,
     /// How often each list is seen [default: from random weights as often as makes 250 steps, but at
     /// least 4 times; 2 from a backbone]
     #[arg(long, value_name = "N")]
     epochs: Option<u32>,
-    /// Lists per step
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    batch_size: usize,
+    /// Lists per step [default: 8]
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Lists in memory at once; a step's gradient is accumulated [default: all of the step's]
+    #[arg(long, value_name = "N")]
+    micro_batch_size: Option<usize>,
     /// Highest learning rate [default: 5e-4 from random weights, 5e-5 from a backbone]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     learning_rate: Option<f64>,
+    /// constant, linear or cosine, after the warm-up [default: linear]
+    #[arg(long, value_name = "NAME", value_parser = schedule)]
+    schedule: Option<Schedule>,
+    /// The share of all steps in which the learning rate rises [default: 0.1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    warmup_ratio: Option<f64>,
+    /// AdamW's decay of matrices [default: 0.01]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    weight_decay: Option<f64>,
     /// What trains: all, head, last:N, layers:A-B (from 0), or match:PATTERN,... with * in names
-    #[arg(long, value_name = "WHAT", default_value = "all")]
-    trains: Selection,
+    /// [default: all]
+    #[arg(long, value_name = "WHAT")]
+    trains: Option<Selection>,
     /// The head's own learning rate [default: --learning-rate]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     head_learning_rate: Option<f64>,
-    /// What the learning rate is multiplied with from one layer to the one below it
-    #[arg(long, value_name = "X", allow_negative_numbers = true, default_value_t = 1.0)]
-    layer_decay: f64,
-    /// Keep the epoch that does best on the held-out lists, not the last one
+    /// What the learning rate is multiplied with from one layer to the one below it [default: 1]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    layer_decay: Option<f64>,
+    /// Do not drop activations out in training
+    #[arg(long)]
+    no_dropout: bool,
+    /// Steps from one evaluation to the next [default: an epoch]
+    #[arg(long, value_name = "N")]
+    evaluate_every: Option<u64>,
+    /// Keep the weights that do best on the held-out lists, not the last ones
     #[arg(long)]
     keep_best: bool,
+    /// The figure that tells the best: loss, kendall_tau, ndcg, ... [default: pairwise_accuracy]
+    #[arg(long, value_name = "NAME")]
+    best_by: Option<String>,
+    /// Stop after so many evaluations in a row that are no better than the best before them
+    #[arg(long, value_name = "N")]
+    patience: Option<u32>,
+    /// How many steps in a row may be left out because loss or gradient is not finite [default: 0]
+    #[arg(long, value_name = "N")]
+    max_skipped_steps: Option<u32>,
+    /// Minutes from one checkpoint to the next [default: 5]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    checkpoint_minutes: Option<f64>,
+    /// Steps from one checkpoint to the next [default: by minutes alone]
+    #[arg(long, value_name = "N")]
+    checkpoint_steps: Option<u64>,
     /// The most tokens in a text, prompt included [default: 256 from random weights, what its folder
     /// says from a backbone]
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
-    /// Seeds weights, shuffling and dropout
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    /// Seeds weights, shuffling and dropout [default: 0]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     /// cpu, cuda or cuda:N
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: String,
@@ -78,6 +122,15 @@ struct Arguments {
     quiet: bool,
 }
 
+fn schedule(name: &str) -> std::result::Result<Schedule, String> {
+    match name {
+        "constant" => Ok(Schedule::Constant),
+        "linear" => Ok(Schedule::Linear),
+        "cosine" => Ok(Schedule::Cosine),
+        _ => Err("must be constant, linear or cosine".into()),
+    }
+}
+
 fn main() -> ExitCode {
     support::report(|| run(&Arguments::parse()).map(|()| ExitCode::SUCCESS))
 }
@@ -86,47 +139,34 @@ fn run(arguments: &Arguments) -> Result<()> {
     let output = arguments.output.clone().unwrap_or_else(|| support::DEFAULT_MODEL.into());
     let overwrite = arguments.overwrite || arguments.output.is_none();
     model::check_target(&output, overwrite)?;
+    let folder = run_folder(&output, arguments)?;
     let device = parse_device(&arguments.device)?;
-    let mut progress = support::Progress::new(arguments.quiet);
-    let (train, held_out) = read_data(arguments)?;
-    let scratch = arguments.backbone.is_none();
-    let steps_per_epoch = train.len().div_ceil(arguments.batch_size.max(1)).max(1);
-    let enough = 250_usize.div_ceil(steps_per_epoch).max(4) as u32;
-    let config = TrainConfig {
-        epochs: arguments.epochs.unwrap_or(if scratch { enough } else { 2 }),
-        batch_size: arguments.batch_size,
-        learning_rate: arguments.learning_rate.unwrap_or(if scratch { 5e-4 } else { 5e-5 }),
-        trains: arguments.trains.clone(),
-        head_learning_rate: arguments.head_learning_rate,
-        layer_decay: arguments.layer_decay,
-        keep_best: arguments.keep_best,
-        seed: arguments.seed,
-        threads: arguments.threads,
-        ..TrainConfig::default()
-    };
-    config.check()?;
+    let (train, sets) = read_data(arguments)?;
+    let config = settings(arguments, train.len())?;
+    let mut progress = support::Progress::new(arguments.quiet)
+        .telling(config.evaluate_every.is_some(), sets.len() > 1);
 
+    let seed = config.seed as i64;
     let (model, tokenizer) = match &arguments.backbone {
-        Some(name) => backbone(&support::resolve(name)?, arguments, device, &mut progress)?,
-        None => small_model(&train, arguments, device)?,
+        Some(name) => backbone(&support::resolve(name)?, arguments, seed, device, &mut progress)?,
+        None => small_model(&train, arguments, seed, device)?,
     };
 
-    let mut trainer =
-        Trainer::new(model, tokenizer, config)?.with_provenance(provenance(arguments));
-    let evaluation = trainer.train(&train, &held_out, &mut |event| {
-        progress.show(event);
-        Ok(())
-    })?;
+    let mut trainer = Trainer::new(model, tokenizer, config)?
+        .with_provenance(provenance(arguments))
+        .with_run_folder(folder);
+    let evaluation = fit(&mut trainer, &train, &sets, &mut progress)?;
     model::write_folder(&output, overwrite, |dir| {
         trainer.write_into(dir)?;
         write_metrics(&dir.join("metrics.json"), &evaluation)
     })?;
+    trainer.remove_run_folder()?;
 
     if !arguments.quiet {
         support::say(
             "\nHeld-out lists, best to worst as ranked, with the reward of each response:\n",
         );
-        for list in held_out.iter().take(4) {
+        for list in sets[0].1.iter().take(4) {
             if let Ok(rewards) = trainer.scorer().score_list(list) {
                 support::show_list(list, &rewards);
             }
@@ -143,21 +183,98 @@ fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The lists to train on and to evaluate on.
-fn read_data(arguments: &Arguments) -> Result<(Vec<RankedList>, Vec<RankedList>)> {
-    match (&arguments.data, &arguments.eval_data) {
-        (None, None) => Ok((
-            data::read(support::shipped("train.jsonl"))?,
-            data::read(support::shipped("eval.jsonl"))?,
-        )),
-        (None, Some(eval)) => Ok((data::read(support::shipped("train.jsonl"))?, data::read(eval)?)),
-        (Some(train), Some(eval)) => Ok((data::read(train)?, data::read(eval)?)),
-        (Some(train), None) => {
+/// Where checkpoints and records are kept until the model folder is written.
+fn run_folder(output: &Path, arguments: &Arguments) -> Result<RunFolder> {
+    let mut path = output.as_os_str().to_owned();
+    path.push(".run");
+    let path = PathBuf::from(path);
+    match (arguments.resume, arguments.overwrite) {
+        (true, _) => RunFolder::resume(path),
+        (false, true) => RunFolder::replace(path),
+        (false, false) => RunFolder::create(path),
+    }
+}
+
+/// The settings: those of --config, then what flags say.
+fn settings(arguments: &Arguments, lists: usize) -> Result<TrainConfig> {
+    let mut config = match &arguments.config {
+        Some(path) => TrainConfig::read(path)?,
+        None => {
+            let mut config = TrainConfig { epochs: 2, learning_rate: 5e-5, ..Default::default() };
+            if arguments.backbone.is_none() {
+                let batch_size = arguments.batch_size.unwrap_or(config.batch_size).max(1);
+                let steps_per_epoch = lists.div_ceil(batch_size).max(1);
+                config.epochs = 250_usize.div_ceil(steps_per_epoch).max(4) as u32;
+                config.learning_rate = 5e-4;
+            }
+            config
+        }
+    };
+    macro_rules! take {
+        ($($field:ident),*) => {
+            $(if let Some(value) = arguments.$field.clone() { config.$field = value; })*
+        };
+    }
+    macro_rules! take_optional {
+        ($($field:ident),*) => {
+            $(if arguments.$field.is_some() { config.$field = arguments.$field.clone(); })*
+        };
+    }
+    take!(epochs, batch_size, learning_rate, schedule, warmup_ratio, weight_decay, trains);
+    take!(layer_decay, max_skipped_steps, checkpoint_minutes, seed);
+    take_optional!(micro_batch_size, head_learning_rate, evaluate_every, best_by, patience);
+    take_optional!(checkpoint_steps, threads);
+    config.keep_best |= arguments.keep_best;
+    config.dropout &= !arguments.no_dropout;
+    config.check()?;
+    Ok(config)
+}
+
+type Set = (String, Vec<RankedList>);
+
+/// Trains until the end or until a person has had enough.
+fn fit(
+    trainer: &mut Trainer,
+    train: &[RankedList],
+    sets: &[Set],
+    progress: &mut support::Progress,
+) -> Result<Evaluation> {
+    let interrupts = support::Interrupts::watched()?;
+    let objective = RankedLists { loss: trainer.config().loss };
+    let named: Vec<EvaluationSet<RankedList>> =
+        sets.iter().map(|(name, examples)| EvaluationSet { name, examples }).collect();
+    let result = trainer.fit_and_evaluate(&objective, train, &named, &mut |event| {
+        progress.show(event);
+        interrupts.check()
+    });
+    if let Err(Error::Interrupted) = &result {
+        progress.stop();
+        let step = progress.checkpoint.unwrap_or(0);
+        eprintln!("interrupted; the run is saved as it was after step {step}, go on with --resume");
+    }
+    result
+}
+
+/// The lists to train on, and the sets to evaluate on with their names.
+fn read_data(arguments: &Arguments) -> Result<(Vec<RankedList>, Vec<Set>)> {
+    let named = |path: &PathBuf| -> Result<Set> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((name, data::read(path)?))
+    };
+    let sets = arguments.eval_data.iter().map(named).collect::<Result<Vec<_>>>()?;
+    match &arguments.data {
+        None if sets.is_empty() => {
+            let held_out = named(&support::shipped("eval.jsonl"))?;
+            Ok((data::read(support::shipped("train.jsonl"))?, vec![held_out]))
+        }
+        None => Ok((data::read(support::shipped("train.jsonl"))?, sets)),
+        Some(train) if !sets.is_empty() => Ok((data::read(train)?, sets)),
+        Some(train) => {
             let (mut kept, mut held_out) = (Vec::new(), Vec::new());
             for (number, list) in data::read(train)?.into_iter().enumerate() {
                 if number % 10 == 9 { &mut held_out } else { &mut kept }.push(list);
             }
-            Ok((kept, held_out))
+            Ok((kept, vec![("held-out".into(), held_out)]))
         }
     }
 }
@@ -166,10 +283,11 @@ fn read_data(arguments: &Arguments) -> Result<(Vec<RankedList>, Vec<RankedList>)
 fn backbone(
     folder: &Path,
     arguments: &Arguments,
+    seed: i64,
     device: tch::Device,
     progress: &mut support::Progress,
 ) -> Result<(Box<dyn RewardModel>, Tokenizer)> {
-    let options = LoadOptions::on(device).with_seed(arguments.seed as i64);
+    let options = LoadOptions::on(device).with_seed(seed);
     let model = Transformer::load(folder, &options)?;
     if let Some(loaded) = model.loaded() {
         progress.line(format!("{}: {}, {loaded}", folder.display(), model.config().model_type()));
@@ -181,14 +299,13 @@ fn backbone(
 
 /// Where model and data come from, for the model card.
 fn provenance(arguments: &Arguments) -> Provenance {
-    let name = |file: &Option<PathBuf>, default: &str| {
-        let name = file.as_deref().and_then(Path::file_name);
-        name.map_or(default.to_owned(), |name| name.to_string_lossy().into_owned())
-    };
-    let train = name(&arguments.data, "the lists that ship with the example");
-    let evaluation = match (&arguments.data, &arguments.eval_data) {
-        (Some(_), None) => format!("every tenth list of {train}"),
-        _ => name(&arguments.eval_data, "the lists that ship with the example"),
+    let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let shipped = || "the lists that ship with the example".to_owned();
+    let train = arguments.data.as_deref().map_or_else(shipped, name);
+    let evaluation = match (arguments.eval_data.first(), &arguments.data) {
+        (Some(file), _) => name(file),
+        (None, Some(_)) => format!("every tenth list of {train}"),
+        (None, None) => shipped(),
     };
     let provenance = Provenance::new().with_data(train, evaluation);
     match &arguments.backbone {
@@ -201,6 +318,7 @@ fn provenance(arguments: &Arguments) -> Provenance {
 fn small_model(
     lists: &[RankedList],
     arguments: &Arguments,
+    seed: i64,
     device: tch::Device,
 ) -> Result<(Box<dyn RewardModel>, Tokenizer)> {
     let max_length = arguments.max_length.unwrap_or(256);
@@ -218,7 +336,7 @@ fn small_model(
         max_position_embeddings: max_length as i64,
         ..EncoderConfig::default()
     };
-    let model = Transformer::random(config, arguments.seed as i64, device)?;
+    let model = Transformer::random(config, seed, device)?;
     Ok((Box::new(model), tokenizer))
 }
 

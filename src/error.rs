@@ -66,6 +66,10 @@ pub enum Error {
         message: String,
     },
 
+    /// Several things that are wrong, each of which has to be put right.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Several(Vec<Error>),
+
     /// An argument that does not fit: a tensor of the wrong shape or dtype, offsets that do not
     /// cover the rewards, a NaN rank, ...
     #[error("{0}")]
@@ -149,12 +153,46 @@ pub enum Error {
         lists: String,
     },
 
+    /// The run was asked to stop. Whoever watches a run returns this to stop it; the trainer saves a
+    /// checkpoint, if it has a [`RunFolder`](crate::RunFolder), and returns it too.
+    #[error("interrupted")]
+    Interrupted,
+
+    /// A run folder, or a checkpoint in it, that cannot be used.
+    #[error("{path}: {message}", path = path.display())]
+    Run {
+        /// The folder or file.
+        path: PathBuf,
+        /// What was found and what to do.
+        message: String,
+    },
+
+    /// The device has no memory left.
+    #[error("step {step}: {device:?} is out of memory; lower micro_batch_size (--micro-batch-size) or max_length (--max-length), which leaves the result of a step as it is or cuts prompts; libtorch said: {source}")]
+    OutOfMemory {
+        /// The optimiser step, from 1.
+        step: u64,
+        /// The device.
+        device: tch::Device,
+        /// What libtorch said.
+        source: tch::TchError,
+    },
+
     /// An error of libtorch.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
 }
 
 impl Error {
+    /// Nothing if there are none; the error itself if there is one.
+    pub(crate) fn all(mut errors: Vec<Error>) -> Result<()> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Error::Several(errors)),
+        }
+    }
+
     /// An [`Error::Io`], for `map_err`.
     pub(crate) fn io(
         action: &'static str,

@@ -114,7 +114,7 @@ pub use text::{TokenBatch, TokenizedText};
 pub use torch::parse_device;
 #[cfg(feature = "train")]
 pub use train::{
-    BatchLoss, Classification, Evaluation, Event, LabelledEvaluation, Objective, ParameterGroup,
-    Prepared, PreparedExample, Provenance, RankedLists, Regression, Selection, Start, Step,
-    TokenEvaluation, TokenPrediction, TrainConfig, Trainer,
+    BatchLoss, Classification, Evaluation, EvaluationSet, Event, LabelledEvaluation, Objective,
+    ParameterGroup, Prepared, PreparedExample, Provenance, RankedLists, Regression, RunFolder,
+    Schedule, Selection, Start, Step, TokenEvaluation, TokenPrediction, TrainConfig, Trainer,
 };

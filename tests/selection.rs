@@ -232,10 +232,10 @@ fn the_best_epoch_is_kept() {
     let evaluation = trainer
         .train(&lists(), &lists(), &mut |event| {
             match event {
-                Event::Evaluated { epoch: 1.., evaluation } => {
+                Event::Evaluated { epoch: 1.., evaluation, .. } => {
                     accuracies.push(evaluation.metrics.pairwise_accuracy.unwrap());
                 }
-                Event::Kept { epoch } => kept = Some(*epoch),
+                Event::Kept { epoch, .. } => kept = Some(*epoch),
                 _ => {}
             }
             Ok(())

@@ -73,7 +73,7 @@ fn run(
         .train(&lists(0, 30), &lists(30, 10), &mut |event| {
             match event {
                 Event::Step(step) => steps.push(step.clone()),
-                Event::Evaluated { epoch, evaluation } => {
+                Event::Evaluated { epoch, evaluation, .. } => {
                     evaluations.push((*epoch, evaluation.clone()));
                 }
                 _ => {}
@@ -211,7 +211,7 @@ fn lists_that_teach_nothing_are_counted() {
     let error = trainer.train(&train[6..9], &[], &mut |_| Ok(())).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "there is nothing to train on: of 3 lists 1 have a response that is too long, and 2 rank \
+        "there is nothing to train on: of 3 examples 1 have a text that is too long, and 2 rank \
          no response above another"
     );
 }

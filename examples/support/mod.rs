@@ -6,10 +6,12 @@
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reward_model::{Evaluation, Event, ParameterGroup, RankedList, Result};
+use reward_model::{Error, Evaluation, Event, ParameterGroup, RankedList, Result};
 
 /// Where `train_rm` writes its model folder, and `score` looks for one, unless told otherwise.
 pub const DEFAULT_MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/reward-model");
@@ -49,7 +51,7 @@ fn download(model: &str) -> Result<PathBuf> {
 
 #[cfg(not(feature = "hub"))]
 fn download(model: &str) -> Result<PathBuf> {
-    Err(reward_model::Error::InvalidArgument(format!(
+    Err(Error::InvalidArgument(format!(
         "{model}: this program was built without downloads; build it with --features hub, or name a \
          folder"
     )))
@@ -66,10 +68,41 @@ pub fn texts(lists: &[RankedList]) -> impl Iterator<Item = &str> {
 pub fn report(body: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
     match body() {
         Ok(code) => code,
+        // As a shell tells of a program that SIGINT ended.
+        Err(Error::Interrupted) => ExitCode::from(130),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Whether a person has pressed Ctrl-C. The first time lets the run finish its step; the second time
+/// ends the program at once.
+#[derive(Clone)]
+pub struct Interrupts(Arc<AtomicBool>);
+
+impl Interrupts {
+    pub fn watched() -> Result<Interrupts> {
+        let pressed = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&pressed);
+        let handler = move || {
+            if seen.swap(true, Ordering::SeqCst) {
+                std::process::exit(130);
+            }
+        };
+        match ctrlc::set_handler(handler) {
+            Ok(()) => Ok(Interrupts(pressed)),
+            Err(error) => Err(Error::InvalidArgument(format!("Ctrl-C cannot be watched: {error}"))),
+        }
+    }
+
+    /// [`Error::Interrupted`] if Ctrl-C was pressed.
+    pub fn check(&self) -> Result<()> {
+        if self.0.load(Ordering::SeqCst) {
+            return Err(Error::Interrupted);
+        }
+        Ok(())
     }
 }
 
@@ -79,14 +112,36 @@ pub struct Progress {
     bar: ProgressBar,
     epochs: u32,
     quiet: bool,
-    lists: usize,
+    /// Whether evaluations are told apart by step, not by epoch, and whether by their set.
+    by_steps: bool,
+    several_sets: bool,
+    /// Lists, tokens and seconds of the steps that this process has made; the first one, whose
+    /// seconds are not known, counts as the start.
+    done: Option<(usize, usize, f64)>,
+    from: f64,
+    /// The last checkpoint's step.
+    pub checkpoint: Option<u64>,
 }
 
 impl Progress {
     pub fn new(quiet: bool) -> Progress {
         let bar = if quiet { ProgressBar::hidden() } else { spinner() };
         bar.set_message("reading and tokenising");
-        Progress { bar, epochs: 0, quiet, lists: 0 }
+        Progress {
+            bar,
+            epochs: 0,
+            quiet,
+            by_steps: false,
+            several_sets: false,
+            done: None,
+            from: 0.0,
+            checkpoint: None,
+        }
+    }
+
+    /// Tells evaluations apart by their step, or by their set.
+    pub fn telling(self, by_steps: bool, several_sets: bool) -> Progress {
+        Progress { by_steps, several_sets, ..self }
     }
 
     pub fn show(&mut self, event: &Event) {
@@ -126,28 +181,56 @@ impl Progress {
                 self.bar.enable_steady_tick(Duration::from_millis(250));
             }
             Event::Step(step) => {
-                self.lists += step.lists;
-                let rate = self.lists as f64 / step.seconds.max(1e-9);
+                let (lists, tokens, from) = self.done.unwrap_or((0, 0, self.from));
+                let (lists, tokens) = (lists + step.lists, tokens + step.tokens);
+                self.done = Some((lists, tokens, from));
+                let seconds = (step.seconds - from).max(1e-9);
                 self.bar.set_position(step.step);
                 self.bar.set_message(format!(
-                    "loss {:.3}  accuracy {}  {rate:.0} lists/s",
+                    "loss {:.3}  accuracy {}  margin {}  {:.0} lists/s  {:.0} tokens/s",
                     step.loss,
-                    figure(step.accuracy, 2)
+                    figure(step.accuracy, 2),
+                    figure(step.margin, 2),
+                    lists as f64 / seconds,
+                    tokens as f64 / seconds,
                 ));
             }
-            Event::Evaluated { epoch, evaluation } => {
-                let when =
-                    if *epoch == 0 { "before".into() } else { format!("{epoch}/{}", self.epochs) };
-                self.line(table_row(&when, evaluation));
-                if *epoch == self.epochs {
+            Event::Resumed { step, damaged } => {
+                for checkpoint in damaged {
+                    self.line(format!("passed over: {checkpoint}"));
+                }
+                self.line(format!("going on after step {step}"));
+                self.bar.set_position(*step);
+                self.bar.reset_eta();
+            }
+            Event::Skipped { step, what, .. } => self.line(format!("step {step} left out: {what}")),
+            Event::Evaluated { step, epoch, set, evaluation } => {
+                let when = match (*epoch, self.by_steps) {
+                    (0, _) => "before".into(),
+                    (_, true) => step.to_string(),
+                    (epoch, false) => format!("{epoch}/{}", self.epochs),
+                };
+                let set = if self.several_sets { set.as_str() } else { "" };
+                self.line(table_row(&when, evaluation, set));
+                if *step == self.bar.length().unwrap_or(0) {
                     self.bar.finish_and_clear();
                 }
             }
-            Event::Kept { epoch } => {
-                self.line(format!("the weights of epoch {epoch} are kept, the best of them"));
+            Event::Checkpoint { step, .. } => self.checkpoint = Some(*step),
+            Event::StoppedEarly { step } => {
+                self.line(format!("stopped after step {step}: no evaluation was better any more"));
+            }
+            Event::Kept { step, .. } => {
+                self.bar.finish_and_clear();
+                self.line(format!("the weights after step {step} are kept, the best of them"));
             }
             _ => {}
         }
+    }
+
+    /// Takes the bar away.
+    pub fn stop(&self) {
+        self.bar.finish_and_clear();
     }
 
     /// A line above the bar.
@@ -213,17 +296,18 @@ fn table_head() -> String {
     )
 }
 
-fn table_row(when: &str, evaluation: &Evaluation) -> String {
+fn table_row(when: &str, evaluation: &Evaluation, set: &str) -> String {
     let m = &evaluation.metrics;
-    format!(
-        "{when:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8}",
+    let row = format!(
+        "{when:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8}  {set}",
         figure(evaluation.loss, 4),
         figure(m.pairwise_accuracy, 4),
         figure(m.kendall_tau, 4),
         figure(m.exact_order, 4),
         figure(m.top1, 4),
         figure(m.mean_margin, 3),
-    )
+    );
+    row.trim_end().into()
 }
 
 pub fn figure(value: Option<f64>, digits: usize) -> String {

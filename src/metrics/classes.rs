@@ -1,6 +1,6 @@
 //! The metrics of a classifier.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
@@ -27,7 +27,7 @@ pub struct ClassMeter {
 }
 
 /// The metrics of a classifier; a metric is `None` if nothing was counted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ClassMetrics {
     /// The share of texts whose class was predicted.

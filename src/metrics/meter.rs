@@ -1,6 +1,6 @@
 //! The metrics of many lists together.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Scored;
 
@@ -44,7 +44,7 @@ pub struct RankMeter {
 ///
 /// A metric is `None` if no list has an answer. In JSON that is `null`, and so is a NaN or an
 /// infinity, which JSON cannot say: a `pairwise_accuracy` of `null` where `pairs` is not 0 is a NaN.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RankMetrics {
     /// The share of all ordered pairs with r_w > r_l; equal rewards count one half.

@@ -1,6 +1,6 @@
 //! The metrics of a regression.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Scored;
 use crate::{Error, Ranking, Result};
@@ -35,7 +35,7 @@ struct Output {
 /// The metrics of a regression.
 ///
 /// In JSON `None` is `null`, and so is a NaN or an infinity, which JSON cannot say.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ValueMetrics {
     /// The mean of [`OutputMetrics::mse`] over the outputs; `None` if nothing was added.
@@ -49,7 +49,7 @@ pub struct ValueMetrics {
 }
 
 /// The metrics of one output of a regression.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct OutputMetrics {
     /// The mean squared error, (1/n)·Σ (predicted − truth)², in f64; `None` if nothing was added.

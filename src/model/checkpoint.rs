@@ -36,6 +36,26 @@ impl<E: Into<Error>> From<E> for ReadError {
     }
 }
 
+/// Reads tensors of one file into tensors of the same names, which are all that it may hold.
+pub(crate) fn read_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    let mut file = Checkpoint::open_file(path.to_path_buf())?;
+    let mut problems = Vec::new();
+    for (name, tensor) in tensors {
+        match file.read_into(name, tensor) {
+            Ok(()) => {}
+            Err(ReadError::Misfit(problem)) => problems.push(problem),
+            Err(ReadError::Fatal(error)) => return Err(error),
+        }
+    }
+    problems.extend(file.names().map(|name| format!("{name}: is not expected")));
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Tensors { path: path.to_path_buf(), problems })
+    }
+}
+
 /// The tensors of a folder that have not been taken yet.
 pub(super) struct Checkpoint {
     /// What to name in errors about all of them.
@@ -71,9 +91,13 @@ impl Checkpoint {
                         .into(),
             });
         }
-        let (shard, tensors) = Shard::open(single.clone())?;
+        Checkpoint::open_file(single)
+    }
+
+    fn open_file(path: PathBuf) -> Result<Checkpoint> {
+        let (shard, tensors) = Shard::open(path.clone())?;
         let tensors = tensors.into_iter().map(|(name, info)| (name, Entry { file: 0, info }));
-        Ok(Checkpoint { path: single, files: vec![shard], tensors: tensors.collect() })
+        Ok(Checkpoint { path, files: vec![shard], tensors: tensors.collect() })
     }
 
     fn open_sharded(index: PathBuf) -> Result<Checkpoint> {

@@ -21,6 +21,8 @@ use std::path::Path;
 
 use tch::{Device, Tensor};
 
+#[cfg(feature = "train")]
+pub(crate) use checkpoint::read_tensors;
 #[cfg(feature = "hub")]
 pub(crate) use checkpoint::{INDEX, SINGLE};
 pub use config::{
@@ -29,6 +31,8 @@ pub use config::{
 };
 pub use folder::{check_target, write_folder};
 pub use names::HeadSource;
+#[cfg(feature = "train")]
+pub(crate) use save::write_tensors;
 pub use save::{SaveDtype, SaveOptions};
 pub use transformer::{LoadOptions, Loaded, Precision, Transformer};
 
@@ -45,6 +49,12 @@ pub enum Mode {
     /// threads).
     Training {
         /// Different for every step; a resumed run repeats its masks.
+        seed: i64,
+    },
+    /// To be trained without dropout: scores as in an evaluation. The seed is for what an objective
+    /// draws.
+    WithoutDropout {
+        /// Different for every step.
         seed: i64,
     },
 }

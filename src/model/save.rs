@@ -97,6 +97,12 @@ pub(super) fn write(dir: &Path, tensors: &[(String, Tensor)], options: SaveOptio
     std::fs::write(&path, format!("{index:#}\n")).map_err(Error::io("write", &path))
 }
 
+/// Writes named f32 tensors into one file.
+pub(crate) fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
+    let on_host = tensors.iter().map(|(name, tensor)| OnHost::new(name, tensor, SaveDtype::F32));
+    write_file(path, &on_host.collect::<Vec<_>>())
+}
+
 fn write_file(path: &Path, tensors: &[OnHost]) -> Result<()> {
     let views = tensors.iter().map(|tensor| (tensor.name, tensor));
     let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);

@@ -309,7 +309,7 @@ impl RewardModel for Transformer {
             return Ok(Tensor::f_zeros(size, (Kind::Float, self.device))?);
         }
         match mode {
-            Mode::Evaluation => self.scores(batch, false),
+            Mode::Evaluation | Mode::WithoutDropout { .. } => self.scores(batch, false),
             Mode::Training { seed } => seeded(seed, || self.scores(batch, true)),
         }
     }
@@ -363,7 +363,7 @@ impl Backbone for Transformer {
         let packed = Packed::new(batch, self.device)?;
         let run = |training| Ok(self.body(&packed, batch, training)?.f_to_kind(Kind::Float)?);
         match mode {
-            Mode::Evaluation => run(false),
+            Mode::Evaluation | Mode::WithoutDropout { .. } => run(false),
             Mode::Training { seed } => seeded(seed, || run(true)),
         }
     }

@@ -10,6 +10,8 @@ mod tensor;
 pub use device::parse_device;
 #[cfg(feature = "models")]
 pub(crate) use random::seeded;
+#[cfg(feature = "train")]
+pub(crate) use tensor::checksum;
 #[cfg(feature = "models")]
 pub(crate) use tensor::to_vec_f32;
 pub(crate) use tensor::{compute_kind, upload, upload_indices};

@@ -35,3 +35,15 @@ pub(crate) fn to_vec_f32(tensor: &Tensor) -> Result<Vec<f32>> {
     let flat = tensor.f_detach()?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
     Ok(Vec::try_from(flat.f_reshape([-1])?.f_contiguous()?)?)
 }
+
+/// A number that tensors of other values hardly share: CRC-32 of their f32 values.
+#[cfg(feature = "train")]
+pub(crate) fn checksum(tensors: &[Tensor]) -> Result<u32> {
+    let mut hasher = crc32fast::Hasher::new();
+    for tensor in tensors {
+        for value in to_vec_f32(tensor)? {
+            hasher.update(&value.to_le_bytes());
+        }
+    }
+    Ok(hasher.finalize())
+}

@@ -1,8 +1,10 @@
 //! What a training run is to do.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use super::Selection;
+use super::{Schedule, Selection};
 use crate::{Error, RankLoss, Reduction, Result};
 
 /// The settings of a training run. [`Trainer::new`](crate::Trainer::new) checks all of them.
@@ -15,6 +17,10 @@ pub struct TrainConfig {
     pub epochs: u32,
     /// Ranked lists per optimiser step; at least 1. Default 8.
     pub batch_size: usize,
+    /// How many lists of a step are in memory at once; at least 1. The step's gradient is accumulated
+    /// over such parts and is that of the whole step, to rounding, whatever the lists' sizes.
+    /// Default: all of them.
+    pub micro_batch_size: Option<usize>,
     /// The highest learning rate, reached after the warm-up; positive. Default 5e-5.
     pub learning_rate: f64,
     /// The head's own highest learning rate; positive. Default: that of the rest.
@@ -23,9 +29,13 @@ pub struct TrainConfig {
     /// embeddings: of L layers, layer l has `layer_decay`^(L − l) times the learning rate (Clark et
     /// al. 2020, ELECTRA). From above 0 to 1; default 1.
     pub layer_decay: f64,
-    /// The share of all steps in which the learning rate rises from 0; it then falls to 0 along a
-    /// line. From 0 to 1; default 0.1.
+    /// How the learning rate goes on after the warm-up. Default: along a line.
+    pub schedule: Schedule,
+    /// The share of all steps in which the learning rate rises from 0 along a line. From 0 to 1;
+    /// default 0.1.
     pub warmup_ratio: f64,
+    /// What the schedule falls to, as a share of the highest learning rate; from 0 to 1, default 0.
+    pub learning_rate_floor: f64,
     /// AdamW's decoupled weight decay, on matrices only; not negative. Default 0.01.
     pub weight_decay: f64,
     /// AdamW's decay of the mean of gradients; from 0 to below 1. Default 0.9.
@@ -38,9 +48,32 @@ pub struct TrainConfig {
     pub max_grad_norm: f64,
     /// The loss. Default: logistic, [`Reduction::MeanPerList`].
     pub loss: RankLoss,
-    /// Whether the weights of the epoch with the best held-out figure (pairwise accuracy, for ranked
-    /// lists) are kept in place of the last epoch's. Costs a copy of what trains. Default: no.
+    /// Whether the model drops activations out as its own configuration says. Default: yes.
+    pub dropout: bool,
+    /// Optimiser steps from one evaluation to the next; at least 1. Default: an epoch.
+    pub evaluate_every: Option<u64>,
+    /// Whether the weights of the evaluation with the best figure are kept in place of the last
+    /// ones. Costs a copy of what trains. Default: no.
     pub keep_best: bool,
+    /// The figure of the first evaluation set by which evaluations are compared: the name of a number
+    /// in the evaluation, such as `kendall_tau`, of which more is better unless it is `loss`, `mse`,
+    /// `perplexity` or `calibration_error`. Default: the objective's own, `pairwise_accuracy` for
+    /// ranked lists.
+    pub best_by: Option<String>,
+    /// Training stops after this many evaluations in a row that are no better than the best before
+    /// them; at least 1. Default: never.
+    pub patience: Option<u32>,
+    /// How many steps in a row may be skipped because the loss or the gradient is not finite; one
+    /// more stops the run. Default 0: the first one does.
+    pub max_skipped_steps: u32,
+    /// Steps from one checkpoint to the next, in a run with a [`RunFolder`](crate::RunFolder); at
+    /// least 1. Default: by time alone.
+    pub checkpoint_steps: Option<u64>,
+    /// Minutes from one checkpoint to the next, in a run with a [`RunFolder`](crate::RunFolder);
+    /// positive. Default 5.
+    pub checkpoint_minutes: f64,
+    /// How many of the newest checkpoints are kept, the best one not counted; at least 1. Default 2.
+    pub checkpoints_kept: u32,
     /// Seeds shuffling and dropout. Default 0.
     pub seed: u64,
     /// How many threads libtorch computes with, for the whole process; at least 1. `None` leaves it
@@ -54,17 +87,28 @@ impl Default for TrainConfig {
             trains: Selection::All,
             epochs: 3,
             batch_size: 8,
+            micro_batch_size: None,
             learning_rate: 5e-5,
             head_learning_rate: None,
             layer_decay: 1.0,
+            schedule: Schedule::Linear,
             warmup_ratio: 0.1,
+            learning_rate_floor: 0.0,
             weight_decay: 0.01,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
             max_grad_norm: 1.0,
             loss: RankLoss::new().reduction(Reduction::MeanPerList),
+            dropout: true,
+            evaluate_every: None,
             keep_best: false,
+            best_by: None,
+            patience: None,
+            max_skipped_steps: 0,
+            checkpoint_steps: None,
+            checkpoint_minutes: 5.0,
+            checkpoints_kept: 2,
             seed: 0,
             threads: None,
         }
@@ -72,45 +116,107 @@ impl Default for TrainConfig {
 }
 
 impl TrainConfig {
+    /// Reads settings from a file, JSON if its name ends in `.json` and TOML otherwise; those that it
+    /// leaves out have their defaults. They are not [checked](Self::check) yet.
+    ///
+    /// ```toml
+    /// learning_rate = 2e-5
+    /// schedule = "cosine"
+    /// trains = "last:4"
+    ///
+    /// [loss]
+    /// reduction = "mean_per_list"
+    /// ```
+    ///
+    /// # Errors
+    /// If the file cannot be read, or holds anything but settings.
+    pub fn read(path: impl AsRef<Path>) -> Result<TrainConfig> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+        let parsed = if path.extension().is_some_and(|extension| extension == "json") {
+            serde_json::from_str(&text).map_err(|error| error.to_string())
+        } else {
+            toml::from_str(&text).map_err(|error| error.to_string())
+        };
+        parsed.map_err(|message| Error::ModelFile { path: path.to_path_buf(), message })
+    }
+
+    /// The settings as TOML; `None` is left out.
+    ///
+    /// # Errors
+    /// If one cannot be written in TOML, such as a number above 2^63.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|error| Error::InvalidArgument(error.to_string()))
+    }
+
     /// Whether every setting is within its bounds.
     ///
     /// # Errors
-    /// An [`Error::Config`] that names the first one that is not, its value and its bounds.
+    /// An [`Error::Config`] that names the field that is not, its value and its bounds; several of
+    /// them together are an [`Error::Several`].
     pub fn check(&self) -> Result<()> {
-        let head_rate = self.head_learning_rate.unwrap_or(self.learning_rate);
-        let rules = [
-            ("epochs", f64::from(self.epochs), self.epochs >= 1, "at least 1"),
-            ("batch_size", self.batch_size as f64, self.batch_size >= 1, "at least 1"),
-            ("learning_rate", self.learning_rate, self.learning_rate > 0.0, "positive"),
-            ("head_learning_rate", head_rate, head_rate > 0.0, "positive"),
-            ("layer_decay", self.layer_decay, self.layer_decay > 0.0, "from above 0 to 1"),
-            ("layer_decay", self.layer_decay, self.layer_decay <= 1.0, "from above 0 to 1"),
-            ("warmup_ratio", self.warmup_ratio, self.warmup_ratio <= 1.0, "from 0 to 1"),
-            ("warmup_ratio", self.warmup_ratio, self.warmup_ratio >= 0.0, "from 0 to 1"),
-            ("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "not negative"),
-            ("beta1", self.beta1, (0.0..1.0).contains(&self.beta1), "from 0 to below 1"),
-            ("beta2", self.beta2, (0.0..1.0).contains(&self.beta2), "from 0 to below 1"),
-            ("epsilon", self.epsilon, self.epsilon > 0.0, "positive"),
-            ("max_grad_norm", self.max_grad_norm, self.max_grad_norm > 0.0, "positive"),
-            ("threads", self.threads.unwrap_or(1).into(), self.threads != Some(0), "at least 1"),
-        ];
-        for (field, value, holds, bounds) in rules {
-            if !(holds && value.is_finite()) {
-                return Err(Error::Config {
-                    field,
-                    value: value.to_string(),
-                    message: format!("must be finite and {bounds}"),
-                });
-            }
+        let mut problems = self.numbers_out_of_bounds();
+        if let Err(error) = self.loss.check() {
+            problems.push(error);
         }
-        self.loss.check()?;
         if self.loss.get_reduction() == Reduction::None {
-            return Err(Error::Config {
+            problems.push(Error::Config {
                 field: "loss.reduction",
                 value: "none".into(),
                 message: "training needs one number; use mean_per_list, mean_pairs or sum".into(),
             });
         }
-        Ok(())
+        Error::all(problems)
+    }
+
+    fn numbers_out_of_bounds(&self) -> Vec<Error> {
+        // A field that is not set is within its bounds.
+        let count = |number: Option<u64>| number.map_or(1.0, |number| number as f64);
+        let head_rate = self.head_learning_rate.unwrap_or(1.0);
+        let from_0_to_1 = |x: f64| (0.0..=1.0).contains(&x);
+        let below_1 = |x: f64| (0.0..1.0).contains(&x);
+        let positive = |x: f64| x > 0.0;
+        let at_least_1 = |x: f64| x >= 1.0;
+        type Rule<'a> = (&'static str, f64, &'a dyn Fn(f64) -> bool, &'static str);
+        let rules: [Rule; 19] = [
+            ("epochs", self.epochs.into(), &at_least_1, "at least 1"),
+            ("batch_size", self.batch_size as f64, &at_least_1, "at least 1"),
+            (
+                "micro_batch_size",
+                count(self.micro_batch_size.map(|size| size as u64)),
+                &at_least_1,
+                "at least 1",
+            ),
+            ("learning_rate", self.learning_rate, &positive, "positive"),
+            ("head_learning_rate", head_rate, &positive, "positive"),
+            (
+                "layer_decay",
+                self.layer_decay,
+                &|x| positive(x) && from_0_to_1(x),
+                "from above 0 to 1",
+            ),
+            ("warmup_ratio", self.warmup_ratio, &from_0_to_1, "from 0 to 1"),
+            ("learning_rate_floor", self.learning_rate_floor, &from_0_to_1, "from 0 to 1"),
+            ("weight_decay", self.weight_decay, &|x| x >= 0.0, "not negative"),
+            ("beta1", self.beta1, &below_1, "from 0 to below 1"),
+            ("beta2", self.beta2, &below_1, "from 0 to below 1"),
+            ("epsilon", self.epsilon, &positive, "positive"),
+            ("max_grad_norm", self.max_grad_norm, &positive, "positive"),
+            ("evaluate_every", count(self.evaluate_every), &at_least_1, "at least 1"),
+            ("patience", count(self.patience.map(u64::from)), &at_least_1, "at least 1"),
+            ("checkpoint_steps", count(self.checkpoint_steps), &at_least_1, "at least 1"),
+            ("checkpoint_minutes", self.checkpoint_minutes, &positive, "positive"),
+            ("checkpoints_kept", self.checkpoints_kept.into(), &at_least_1, "at least 1"),
+            ("threads", count(self.threads.map(u64::from)), &at_least_1, "at least 1"),
+        ];
+        rules
+            .into_iter()
+            .filter(|(_, value, holds, _)| !(value.is_finite() && holds(*value)))
+            .map(|(field, value, _, bounds)| Error::Config {
+                field,
+                value: value.to_string(),
+                message: format!("must be finite and {bounds}"),
+            })
+            .collect()
     }
 }

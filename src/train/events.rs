@@ -1,29 +1,76 @@
 //! What a run tells whoever watches it.
 
-use serde::Serialize;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use super::ParameterGroup;
 use crate::metrics::RankMetrics;
 
 /// Something that happened in a training run; `E` is how the [objective](crate::Objective) evaluates.
+///
+/// In `events.jsonl` of a [`RunFolder`](crate::RunFolder) each is one line of JSON with its name in
+/// `event`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Event<E = Evaluation> {
     /// All data are tokenised; the first step comes next.
     Started(Start),
+    /// The run goes on where an earlier one was stopped.
+    Resumed {
+        /// The last step of the checkpoint that it goes on from.
+        step: u64,
+        /// Checkpoints that are damaged and were passed over, with what is wrong with each.
+        damaged: Vec<String>,
+    },
     /// An optimiser step is done.
     Step(Step),
-    /// The held-out examples have been scored.
+    /// A step was left out because the loss or the gradient is not finite, as
+    /// [`TrainConfig::max_skipped_steps`](crate::TrainConfig::max_skipped_steps) allows.
+    Skipped {
+        /// Its number, from 1.
+        step: u64,
+        /// What is not finite, with its value.
+        what: String,
+        /// The numbers of the step's lists in the training data, from 0.
+        lists: Vec<usize>,
+        /// How many steps have been skipped one after another.
+        in_a_row: u32,
+    },
+    /// A set of held-out examples has been scored.
     Evaluated {
-        /// The epoch that has just ended, from 1; 0 before training.
+        /// How many steps have been made; 0 before training.
+        step: u64,
+        /// The epoch, from 1; 0 before training.
         epoch: u32,
+        /// The set's name.
+        set: String,
         /// The figures.
         evaluation: E,
     },
-    /// Training is over, and the weights of this epoch are kept, as
+    /// A checkpoint is complete and on disk.
+    Checkpoint {
+        /// How many steps have been made.
+        step: u64,
+        /// Its folder.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+        /// How long it took, in seconds.
+        seconds: f64,
+    },
+    /// Training is over before its last step, as
+    /// [`TrainConfig::patience`](crate::TrainConfig::patience) asks.
+    StoppedEarly {
+        /// How many steps have been made.
+        step: u64,
+    },
+    /// Training is over, and the weights of this evaluation are kept, as
     /// [`TrainConfig::keep_best`](crate::TrainConfig::keep_best) asks.
     Kept {
+        /// How many steps had been made.
+        step: u64,
         /// The epoch, from 1.
         epoch: u32,
     },
@@ -33,6 +80,8 @@ pub enum Event<E = Evaluation> {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Start {
+    /// The version of the records' schema: a larger one may have lost or changed a field.
+    pub schema: u32,
     /// Lists, or other examples, to train on.
     pub lists: usize,
     /// Lists, or other examples, to evaluate on.
@@ -80,7 +129,7 @@ pub struct Step {
 }
 
 /// How a model ranks lists that it does not learn from.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Evaluation {
     /// The training loss on these lists; `None` if they have no pair.

@@ -1,6 +1,6 @@
 //! [`Classification`] and [`Regression`]: objectives on labelled texts.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Reduction, Tensor};
 
 use super::objective::{BatchLoss, Objective, Prepared};
@@ -37,7 +37,7 @@ pub struct Regression {
 }
 
 /// How a model does on labelled texts that it does not learn from; `M` are the metrics.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct LabelledEvaluation<M> {
     /// The training loss on these texts; `None` if there are none.
@@ -74,7 +74,7 @@ impl Objective for Classification {
         let loss = cross_entropy(&logits, &truth)?;
         let right = logits.f_argmax(-1, false)?.f_eq_tensor(&truth)?.f_sum(Kind::Int64)?;
         let accuracy = right.f_int64_value(&[])? as f64 / classes.len().max(1) as f64;
-        Ok(BatchLoss { accuracy: Some(accuracy), ..BatchLoss::new(loss) })
+        Ok(BatchLoss { accuracy: Some(accuracy), ..BatchLoss::mean_of(classes.len(), loss) })
     }
 
     fn evaluate(&self, scorer: &Scorer, texts: &[LabelledText]) -> Result<Self::Evaluation> {
@@ -128,7 +128,7 @@ impl Objective for Regression {
         let outputs = score::forward(model, batch, mode, self.outputs)?;
         let truth: Vec<f32> = labels.iter().copied().flatten().map(|&v| v as f32).collect();
         let truth = upload(&truth, outputs.device())?.f_view_as(&outputs)?;
-        Ok(BatchLoss::new(outputs.f_mse_loss(&truth, Reduction::Mean)?))
+        Ok(BatchLoss::mean_of(labels.len(), outputs.f_mse_loss(&truth, Reduction::Mean)?))
     }
 
     fn evaluate(&self, scorer: &Scorer, texts: &[LabelledText]) -> Result<Self::Evaluation> {

@@ -1,12 +1,15 @@
 //! Training: a model, examples, and the objective that brings them together.
 
 mod card;
+mod checkpoint;
 mod config;
 mod events;
 mod labelled;
 mod objective;
 mod optimizer;
 mod ranked;
+mod run;
+mod run_folder;
 mod schedule;
 mod selection;
 mod token_prediction;
@@ -14,25 +17,32 @@ mod token_prediction;
 use std::path::Path;
 use std::time::Instant;
 
-use tch::Tensor;
-
 pub use card::Provenance;
 pub use config::TrainConfig;
 pub use events::{Evaluation, Event, Start, Step};
 pub use labelled::{Classification, LabelledEvaluation, Regression};
 pub use objective::{BatchLoss, Objective, Prepared, PreparedExample};
 pub use ranked::RankedLists;
+pub use run_folder::RunFolder;
+pub use schedule::Schedule;
 pub use selection::{ParameterGroup, Selection};
 pub use token_prediction::{TokenEvaluation, TokenPrediction};
 
-use crate::model::{self, Mode, RewardModel};
+use crate::model::{self, RewardModel};
 use crate::score::Scorer;
-use crate::text::{length_grouped_batches, Tokenizer};
+use crate::text::Tokenizer;
+use crate::torch::checksum;
 use crate::{Error, RankedList, Result};
 use card::Record;
+use checkpoint::State;
 use optimizer::AdamW;
-use schedule::Schedule;
+use run::Run;
+use run_folder::Identity;
+use schedule::Rates;
 use selection::Selected;
+
+/// The version of what a run records.
+const SCHEMA: u32 = 1;
 
 /// Fine-tunes a model on ranked lists, or on what another [`Objective`] learns from.
 ///
@@ -61,6 +71,7 @@ pub struct Trainer {
     scorer: Scorer,
     config: TrainConfig,
     provenance: Provenance,
+    folder: Option<RunFolder>,
     /// The last run.
     record: Option<Record>,
 }
@@ -77,7 +88,15 @@ impl Trainer {
     ) -> Result<Trainer> {
         config.check()?;
         let scorer = Scorer::new(model, tokenizer)?;
-        Ok(Trainer { scorer, config, provenance: Provenance::new(), record: None })
+        let provenance = Provenance::new();
+        Ok(Trainer { scorer, config, provenance, folder: None, record: None })
+    }
+
+    /// The same trainer, whose next run keeps records and checkpoints in this folder, and goes on
+    /// from them if the folder is [resumed](RunFolder::resume).
+    #[must_use]
+    pub fn with_run_folder(self, folder: RunFolder) -> Trainer {
+        Trainer { folder: Some(folder), ..self }
     }
 
     /// The same trainer, whose model card tells where model and data come from.
@@ -115,17 +134,49 @@ impl Trainer {
         held_out: &[O::Example],
         watch: &mut dyn FnMut(&Event<O::Evaluation>) -> Result<()>,
     ) -> Result<O::Evaluation> {
+        let sets = [EvaluationSet { name: "held-out", examples: held_out }];
+        self.fit_and_evaluate(objective, examples, &sets, watch)
+    }
+
+    /// [`fit`](Self::fit) with any number of sets to evaluate on, of which the first is the one by
+    /// which evaluations are compared, and whose evaluation is given back.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train), or if there is no set.
+    pub fn fit_and_evaluate<O: Objective>(
+        &mut self,
+        objective: &O,
+        examples: &[O::Example],
+        sets: &[EvaluationSet<'_, O::Example>],
+        watch: &mut dyn FnMut(&Event<O::Evaluation>) -> Result<()>,
+    ) -> Result<O::Evaluation> {
+        let Some(first) = sets.first() else {
+            return Err(Error::InvalidArgument(
+                "there is no set to evaluate on; give one, which may be empty".into(),
+            ));
+        };
         if let Some(threads) = self.config.threads {
             tch::set_num_threads(threads.into());
         }
         let data = objective.prepare(self.scorer.tokenizer(), examples)?;
         data.check(examples.len())?;
-        let (selected, _frozen) = Selected::new(self.scorer.model(), &self.config)?;
+        let (selected, frozen) = Selected::new(self.scorer.model(), &self.config)?;
+        if let Some(folder) = &mut self.folder {
+            folder.begin(&Identity {
+                schema: SCHEMA,
+                config: self.config.clone(),
+                threads: tch::get_num_threads(),
+                device: format!("{:?}", self.scorer.model().device()),
+                data: data.fingerprint(),
+                frozen: checksum(frozen.parameters())?,
+            })?;
+        }
         let steps_per_epoch = data.examples.len().div_ceil(self.config.batch_size) as u64;
         let steps = steps_per_epoch * u64::from(self.config.epochs);
         let start = Start {
+            schema: SCHEMA,
             lists: data.examples.len(),
-            evaluation_lists: held_out.len(),
+            evaluation_lists: first.examples.len(),
             too_long: data.too_long,
             without_pairs: data.without_pairs,
             prompts_cut: data.prompts_cut,
@@ -134,83 +185,31 @@ impl Trainer {
             steps_per_epoch,
             steps,
         };
-        watch(&Event::Started(start.clone()))?;
-        let mut optimizer = AdamW::new(selected.trained, &self.config)?;
-        let schedule = Schedule::new(self.config.learning_rate, self.config.warmup_ratio, steps);
-        let mut evaluation = objective.evaluate(&self.scorer, held_out)?;
-        watch(&Event::Evaluated { epoch: 0, evaluation: evaluation.clone() })?;
-
-        let lengths = data.lengths();
-        let (mut best, mut last) = (None, 0);
-        let (mut step, started) = (0, Instant::now());
-        for epoch in 1..=self.config.epochs {
-            let shuffle = self.config.seed.wrapping_add(u64::from(epoch) << 32);
-            for batch in length_grouped_batches(&lengths, self.config.batch_size, shuffle) {
-                step += 1;
-                let rate = schedule.rate(step);
-                let mut done = self.step(objective, &mut optimizer, &data, &batch, step, rate)?;
-                done.epoch = epoch;
-                done.seconds = started.elapsed().as_secs_f64();
-                watch(&Event::Step(done))?;
-            }
-            (evaluation, last) = (objective.evaluate(&self.scorer, held_out)?, epoch);
-            watch(&Event::Evaluated { epoch, evaluation: evaluation.clone() })?;
-            if let (true, Some(merit)) = (self.config.keep_best, objective.merit(&evaluation)) {
-                Best::update(&mut best, epoch, merit, &evaluation, &optimizer)?;
-            }
-        }
-        if let Some(best) = best {
-            (evaluation, last) = (best.restore(&mut optimizer)?, best.epoch);
-            watch(&Event::Kept { epoch: last })?;
-        }
+        let mut run = Run {
+            objective,
+            scorer: &self.scorer,
+            config: &self.config,
+            data: &data,
+            sets,
+            folder: self.folder.as_mut(),
+            watch,
+            optimizer: AdamW::new(selected.trained, &self.config)?,
+            rates: Rates::new(&self.config, steps),
+            steps,
+            state: State::default(),
+            best: None,
+            clock: (Instant::now(), 0.0),
+            saved: (Instant::now(), None),
+        };
+        let evaluation = run.execute(&start)?;
+        let kept = run.state.best.as_ref().filter(|_| self.config.keep_best);
         self.record = Some(Record {
             start,
-            epoch: last,
-            seconds: started.elapsed().as_secs_f64(),
-            evaluation: serde_json::to_value(&evaluation).unwrap_or_default(),
+            epoch: kept.map_or(run.state.epoch.min(self.config.epochs), |best| best.epoch),
+            seconds: run.state.seconds,
+            evaluation: run.state.evaluation,
         });
         Ok(evaluation)
-    }
-
-    /// One optimiser step on the examples at `batch`.
-    fn step<O: Objective>(
-        &self,
-        objective: &O,
-        optimizer: &mut AdamW,
-        data: &Prepared<O::Target>,
-        batch: &[usize],
-        step: u64,
-        learning_rate: f64,
-    ) -> Result<Step> {
-        let tokens = data.tokens(batch)?;
-        let seed = self.config.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step) as i64;
-        let mode = Mode::Training { seed };
-        let cost = objective.loss(self.scorer.model(), &tokens, &data.targets(batch), mode)?;
-        let value = cost.loss.f_double_value(&[])?;
-        let diverged = |what: String| Error::Diverged { step, what, lists: data.numbers(batch) };
-        if !value.is_finite() {
-            return Err(diverged(format!("the loss is {value}")));
-        }
-        optimizer.zero_grad();
-        cost.loss.f_backward()?;
-        let grad_norm = optimizer.clip(self.config.max_grad_norm)?;
-        if !grad_norm.is_finite() {
-            let names = optimizer.not_finite()?.join(", ");
-            return Err(diverged(format!("the gradient's norm is {grad_norm} ({names})")));
-        }
-        optimizer.step(learning_rate)?;
-        Ok(Step {
-            step,
-            epoch: 0,
-            loss: value,
-            accuracy: cost.accuracy,
-            margin: cost.margin,
-            learning_rate,
-            grad_norm,
-            lists: batch.len(),
-            tokens: tokens.tokens(),
-            seconds: 0.0,
-        })
     }
 
     /// Scores `lists` and compares the rewards with their ranks. Lists with a response too long for
@@ -220,6 +219,14 @@ impl Trainer {
     /// If the model fails.
     pub fn evaluate(&self, lists: &[RankedList]) -> Result<Evaluation> {
         RankedLists { loss: self.config.loss }.evaluate(&self.scorer, lists)
+    }
+
+    /// Removes the run's folder, if it has one, checkpoints and all: for when the model is saved.
+    ///
+    /// # Errors
+    /// If something in it cannot be removed.
+    pub fn remove_run_folder(&mut self) -> Result<()> {
+        self.folder.take().map_or(Ok(()), RunFolder::remove)
     }
 
     /// The model and its tokenizer.
@@ -241,7 +248,8 @@ impl Trainer {
         model::write_folder(dir, overwrite, |dir| self.write_into(dir))
     }
 
-    /// Writes the files of the model folder into an existing folder; see [`Scorer::write_into`].
+    /// Writes the files of the model folder into an existing folder, the records of its run
+    /// (`events.jsonl`) among them if there are any; see [`Scorer::write_into`].
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -253,12 +261,15 @@ impl Trainer {
             self.record.as_ref(),
             self.scorer.tokenizer().layout(),
         );
-        let config = serde_json::to_string_pretty(&self.config).unwrap_or_default() + "\n";
-        for (name, text) in [("README.md", card), ("train_config.json", config)] {
-            let path = dir.join(name);
-            std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+        let path = dir.join("train_config.json");
+        let config = run_folder::to_json(&path, &self.config)?;
+        std::fs::write(&path, config).map_err(Error::io("write", &path))?;
+        let path = dir.join("README.md");
+        std::fs::write(&path, card).map_err(Error::io("write", &path))?;
+        match &self.folder {
+            Some(folder) => folder.copy_records(dir),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Gives the trained model up.
@@ -267,32 +278,11 @@ impl Trainer {
     }
 }
 
-/// The best epoch so far: its weights, and how they did.
-struct Best<E> {
-    epoch: u32,
-    merit: f64,
-    evaluation: E,
-    weights: Vec<Tensor>,
-}
-
-impl<E: Clone> Best<E> {
-    /// Takes this epoch's place if it is better; of equals the first one stays.
-    fn update(
-        best: &mut Option<Best<E>>,
-        epoch: u32,
-        merit: f64,
-        evaluation: &E,
-        optimizer: &AdamW,
-    ) -> Result<()> {
-        if best.as_ref().is_none_or(|best| merit > best.merit) {
-            let (evaluation, weights) = (evaluation.clone(), optimizer.weights()?);
-            *best = Some(Best { epoch, merit, evaluation, weights });
-        }
-        Ok(())
-    }
-
-    fn restore(&self, optimizer: &mut AdamW) -> Result<E> {
-        optimizer.set_weights(&self.weights)?;
-        Ok(self.evaluation.clone())
-    }
+/// Examples to evaluate on, and what they are called.
+#[derive(Debug)]
+pub struct EvaluationSet<'a, T> {
+    /// Its name in the records.
+    pub name: &'a str,
+    /// Its examples; there may be none.
+    pub examples: &'a [T],
 }

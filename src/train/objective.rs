@@ -1,5 +1,6 @@
 //! [`Objective`]: what a model is trained for.
 
+use serde::de::DeserializeOwned;
 use serde::Serialize;
 use tch::Tensor;
 
@@ -17,9 +18,10 @@ pub trait Objective {
     /// One piece of training data.
     type Example;
     /// What is known of an example beside its texts.
-    type Target;
-    /// How a model does on examples that it does not learn from.
-    type Evaluation: Clone + Serialize;
+    type Target: Serialize;
+    /// How a model does on examples that it does not learn from. In JSON it is an object, whose
+    /// numbers [`TrainConfig::best_by`](crate::TrainConfig::best_by) can name.
+    type Evaluation: Clone + Serialize + DeserializeOwned;
 
     /// The examples as tokens; those from which nothing can be learned are left out and counted.
     ///
@@ -64,12 +66,20 @@ pub struct BatchLoss {
     pub accuracy: Option<f64>,
     /// The mean reward margin r_w − r_l of the batch's pairs, if it has any.
     pub margin: Option<f64>,
+    /// Of how many things the loss is a mean (lists, pairs, texts, tokens): how much this batch
+    /// weighs against others whose gradients are accumulated. `None` if the loss is a sum.
+    pub weight: Option<f64>,
 }
 
 impl BatchLoss {
-    /// A loss of which nothing else is known.
-    pub fn new(loss: Tensor) -> BatchLoss {
-        BatchLoss { loss, accuracy: None, margin: None }
+    /// A loss that is a mean over so many things.
+    pub fn mean_of(count: usize, loss: Tensor) -> BatchLoss {
+        BatchLoss { loss, accuracy: None, margin: None, weight: Some(count as f64) }
+    }
+
+    /// A loss that is a sum.
+    pub fn sum(loss: Tensor) -> BatchLoss {
+        BatchLoss { loss, accuracy: None, margin: None, weight: None }
     }
 }
 
@@ -115,8 +125,8 @@ impl<T> Prepared<T> {
     pub(super) fn check(&self, given: usize) -> Result<()> {
         if self.examples.is_empty() {
             return Err(Error::InvalidArgument(format!(
-                "there is nothing to train on: of {given} lists {} have a response that is too \
-                 long, and {} rank no response above another",
+                "there is nothing to train on: of {given} examples {} have a text that is too long, \
+                 and {} rank no response above another",
                 self.too_long, self.without_pairs
             )));
         }
@@ -138,10 +148,25 @@ impl<T> Prepared<T> {
         batch.iter().map(|&at| &self.examples[at].target).collect()
     }
 
-    /// The examples' numbers in the data, for people.
-    pub(super) fn numbers(&self, batch: &[usize]) -> String {
-        let numbers: Vec<String> =
-            batch.iter().map(|&at| self.examples[at].number.to_string()).collect();
-        numbers.join(", ")
+    /// The examples' numbers in the data.
+    pub(super) fn numbers(&self, batch: &[usize]) -> Vec<usize> {
+        batch.iter().map(|&at| self.examples[at].number).collect()
+    }
+}
+
+impl<T: Serialize> Prepared<T> {
+    /// A number that other data, tokens or targets hardly share.
+    pub(super) fn fingerprint(&self) -> u32 {
+        let mut hasher = crc32fast::Hasher::new();
+        for example in &self.examples {
+            for text in &example.texts {
+                hasher.update(&(text.ids.len() as u64).to_le_bytes());
+                text.ids.iter().for_each(|id| hasher.update(&id.to_le_bytes()));
+                hasher.update(&text.segments);
+            }
+            // A target that cannot be written has nothing to tell.
+            hasher.update(&serde_json::to_vec(&example.target).unwrap_or_default());
+        }
+        hasher.finalize()
     }
 }

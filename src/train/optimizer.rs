@@ -67,6 +67,35 @@ impl AdamW {
         Ok(())
     }
 
+    /// All of its state that is a tensor, by name, the parameters among it. Writing into one changes
+    /// the state.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let parts = |slot: &Slot| {
+            [("weight", &slot.parameter), ("mean", &slot.mean), ("square", &slot.square)]
+                .map(|(part, tensor)| (format!("{part}/{}", slot.name), tensor.shallow_clone()))
+        };
+        self.slots.iter().flat_map(parts).collect()
+    }
+
+    /// How many steps it has made.
+    pub fn steps(&self) -> i32 {
+        self.steps
+    }
+
+    /// Goes on from so many steps.
+    pub fn set_steps(&mut self, steps: i32) {
+        self.steps = steps;
+    }
+
+    /// Multiplies all gradients.
+    pub fn scale_gradients(&self, factor: f64) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        for (_, gradient) in self.gradients() {
+            let _ = gradient?.f_mul_scalar_(factor)?;
+        }
+        Ok(())
+    }
+
     /// Forgets all gradients.
     pub fn zero_grad(&mut self) {
         for slot in &mut self.slots {

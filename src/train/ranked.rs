@@ -9,7 +9,7 @@ use crate::model::{Mode, RewardModel};
 use crate::score::{self, Scorer};
 use crate::text::Tokenizer;
 use crate::torch::to_vec_f32;
-use crate::{Error, Lists, RankLoss, RankedList, Result, TokenBatch};
+use crate::{Error, Lists, RankLoss, RankedList, Reduction, Result, TokenBatch};
 
 /// Scores that order the responses of each list as people have: the objective of
 /// [`Trainer::train`](crate::Trainer::train).
@@ -67,7 +67,13 @@ impl Objective for RankedLists {
             rest = after;
         }
         let metrics = meter.metrics();
-        Ok(BatchLoss { loss, accuracy: metrics.pairwise_accuracy, margin: metrics.mean_margin })
+        let weight = match self.loss.get_reduction() {
+            Reduction::MeanPerList => Some(targets.len() as f64),
+            Reduction::MeanPairs => Some(metrics.pairs as f64),
+            Reduction::Sum | Reduction::None => None,
+        };
+        let (accuracy, margin) = (metrics.pairwise_accuracy, metrics.mean_margin);
+        Ok(BatchLoss { loss, accuracy, margin, weight })
     }
 
     fn evaluate(&self, scorer: &Scorer, lists: &[RankedList]) -> Result<Evaluation> {

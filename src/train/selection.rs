@@ -199,6 +199,12 @@ pub(super) struct Selected {
 #[derive(Default)]
 pub(super) struct Frozen(Vec<Tensor>);
 
+impl Frozen {
+    pub fn parameters(&self) -> &[Tensor] {
+        &self.0
+    }
+}
+
 impl Drop for Frozen {
     fn drop(&mut self) {
         for parameter in &self.0 {

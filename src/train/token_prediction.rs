@@ -1,6 +1,6 @@
 //! [`TokenPrediction`]: pretraining on text that nobody has labelled.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 use super::objective::{BatchLoss, Objective, Prepared};
@@ -42,7 +42,7 @@ pub enum TokenPrediction {
 }
 
 /// How well tokens are predicted.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TokenEvaluation {
     /// The mean cross-entropy of the tokens to predict, in nats; `None` if there are none.
@@ -207,13 +207,13 @@ impl Objective for TokenPrediction {
         self.check(backbone)?;
         let seed = match mode {
             Mode::Evaluation => 0,
-            Mode::Training { seed } => seed as u64,
+            Mode::Training { seed } | Mode::WithoutDropout { seed } => seed as u64,
         };
         let vocabulary = rows(&backbone.token_embeddings());
         let question = self.question(batch, maskable, vocabulary, seed)?;
         let (loss, right) = question.ask(backbone, mode)?;
         let accuracy = (!question.at.is_empty()).then(|| right as f64 / question.at.len() as f64);
-        Ok(BatchLoss { accuracy, ..BatchLoss::new(loss) })
+        Ok(BatchLoss { accuracy, ..BatchLoss::mean_of(question.at.len(), loss) })
     }
 
     fn evaluate(&self, scorer: &Scorer, texts: &[String]) -> Result<TokenEvaluation> {

@@ -1,0 +1,374 @@
+//! A run: the training loop, and what surrounds it.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tch::Tensor;
+
+use super::checkpoint::{self, BestSoFar, State};
+use super::objective::{Objective, Prepared};
+use super::optimizer::AdamW;
+use super::run_folder::RunFolder;
+use super::schedule::Rates;
+use super::{EvaluationSet, Event, Start, Step, TrainConfig};
+use crate::model::Mode;
+use crate::score::Scorer;
+use crate::text::length_grouped_batches;
+use crate::{Error, Result};
+
+/// A run in progress.
+pub(super) struct Run<'a, O: Objective> {
+    pub objective: &'a O,
+    pub scorer: &'a Scorer,
+    pub config: &'a TrainConfig,
+    pub data: &'a Prepared<O::Target>,
+    pub sets: &'a [EvaluationSet<'a, O::Example>],
+    pub folder: Option<&'a mut RunFolder>,
+    pub watch: &'a mut dyn FnMut(&Event<O::Evaluation>) -> Result<()>,
+    pub optimizer: AdamW,
+    pub rates: Rates,
+    pub steps: u64,
+    pub state: State,
+    /// The weights of the best evaluation.
+    pub best: Option<Vec<Tensor>>,
+    /// When this process began to train, and how many seconds others had done so before.
+    pub clock: (Instant, f64),
+    /// When the last checkpoint was written, and after which step.
+    pub saved: (Instant, Option<u64>),
+}
+
+/// A step's result.
+enum Outcome {
+    Made(Step),
+    Skipped(String),
+}
+
+impl<O: Objective> Run<'_, O> {
+    /// Trains to the end, from wherever the state says that the run stands. Gives the evaluation of
+    /// the weights that the model then has.
+    pub fn execute(&mut self, start: &Start) -> Result<O::Evaluation> {
+        match self.train(start) {
+            Err(Error::Interrupted) => {
+                self.save(true)?;
+                Err(Error::Interrupted)
+            }
+            result => result,
+        }
+    }
+
+    fn train(&mut self, start: &Start) -> Result<O::Evaluation> {
+        match self.restore()? {
+            Some(damaged) => {
+                (self.watch)(&Event::Started(start.clone()))?;
+                self.tell(Event::Resumed { step: self.state.step, damaged })?;
+            }
+            None => self.tell(Event::Started(start.clone()))?,
+        }
+        if self.state.evaluated_at.is_none() {
+            self.evaluate()?;
+        }
+        let lengths = self.data.lengths();
+        self.state.epoch = self.state.epoch.max(1);
+        while self.state.epoch <= self.config.epochs && !self.state.stopped_early {
+            let shuffle = self.config.seed.wrapping_add(u64::from(self.state.epoch) << 32);
+            let batches = length_grouped_batches(&lengths, self.config.batch_size, shuffle);
+            // A run may have been stopped between a step and its evaluation.
+            self.after_step(batches.len())?;
+            while self.state.batch < batches.len() && !self.state.stopped_early {
+                self.step(&batches[self.state.batch])?;
+                self.after_step(batches.len())?;
+            }
+            if !self.state.stopped_early {
+                (self.state.epoch, self.state.batch) = (self.state.epoch + 1, 0);
+            }
+        }
+        self.finish()
+    }
+
+    /// Evaluates and saves if it is time to.
+    fn after_step(&mut self, batches: usize) -> Result<()> {
+        let State { step, batch, .. } = self.state;
+        if batch == 0 {
+            return Ok(());
+        }
+        let last = step == self.steps;
+        let due = match self.config.evaluate_every {
+            Some(every) => step.is_multiple_of(every) || last,
+            None => batch == batches,
+        };
+        if due && self.state.evaluated_at != Some(step) {
+            self.evaluate()?;
+        }
+        let minutes = Duration::from_secs_f64((self.config.checkpoint_minutes * 60.0).min(1e9));
+        let by_steps = self.config.checkpoint_steps.is_some_and(|every| step.is_multiple_of(every));
+        let (when, at) = self.saved;
+        if at != Some(step) && (by_steps || when.elapsed() >= minutes) {
+            self.save(false)?;
+        }
+        Ok(())
+    }
+
+    /// One optimiser step on the examples at `batch`.
+    fn step(&mut self, batch: &[usize]) -> Result<()> {
+        let step = self.state.step + 1;
+        let outcome = self.descend(step, batch).map_err(|error| self.explained(step, error))?;
+        (self.state.step, self.state.batch) = (step, self.state.batch + 1);
+        self.state.updates = self.optimizer.steps();
+        self.state.seconds = self.clock.1 + self.clock.0.elapsed().as_secs_f64();
+        match outcome {
+            Outcome::Made(mut done) => {
+                self.state.skipped_in_a_row = 0;
+                done.seconds = self.state.seconds;
+                self.tell(Event::Step(done))
+            }
+            Outcome::Skipped(what) => {
+                self.state.skipped_in_a_row += 1;
+                let (in_a_row, lists) = (self.state.skipped_in_a_row, self.data.numbers(batch));
+                if in_a_row > self.config.max_skipped_steps {
+                    let numbers: Vec<String> = lists.iter().map(usize::to_string).collect();
+                    return Err(Error::Diverged { step, what, lists: numbers.join(", ") });
+                }
+                self.tell(Event::Skipped { step, what, lists, in_a_row })
+            }
+        }
+    }
+
+    /// Moves the parameters down the gradient, unless that is not finite.
+    fn descend(&mut self, step: u64, batch: &[usize]) -> Result<Outcome> {
+        let mut sums = StepSums::default();
+        self.optimizer.zero_grad();
+        let size = self.config.micro_batch_size.unwrap_or(batch.len()).max(1);
+        let parts = batch.len().div_ceil(size);
+        for (part, lists) in batch.chunks(size).enumerate() {
+            let tokens = self.data.tokens(lists)?;
+            let (targets, mode) = (self.data.targets(lists), self.mode(step, part));
+            let cost = self.objective.loss(self.scorer.model(), &tokens, &targets, mode)?;
+            let value = cost.loss.f_double_value(&[])?;
+            if !value.is_finite() {
+                return Ok(Outcome::Skipped(format!("the loss is {value}")));
+            }
+            match cost.weight {
+                Some(weight) if parts > 1 => cost.loss.f_mul_scalar(weight)?.f_backward()?,
+                _ => cost.loss.f_backward()?,
+            }
+            sums.add(value, cost.weight, cost.accuracy, cost.margin, lists.len());
+            sums.tokens += tokens.tokens();
+        }
+        if parts > 1 && sums.weight > 0.0 {
+            self.optimizer.scale_gradients(1.0 / sums.weight)?;
+        }
+        let grad_norm = self.optimizer.clip(self.config.max_grad_norm)?;
+        if !grad_norm.is_finite() {
+            let names = self.optimizer.not_finite()?.join(", ");
+            return Ok(Outcome::Skipped(format!("the gradient's norm is {grad_norm} ({names})")));
+        }
+        let learning_rate = self.rates.rate(step);
+        self.optimizer.step(learning_rate)?;
+        Ok(Outcome::Made(Step {
+            step,
+            epoch: self.state.epoch,
+            loss: sums.loss(),
+            accuracy: sums.accuracy.mean(),
+            margin: sums.margin.mean(),
+            learning_rate,
+            grad_norm,
+            lists: batch.len(),
+            tokens: sums.tokens,
+            seconds: 0.0,
+        }))
+    }
+
+    fn mode(&self, step: u64, part: usize) -> Mode {
+        let seed = self.config.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step);
+        let seed = seed.wrapping_add((part as u64).wrapping_mul(0xD1B5_4A32_D192_ED03)) as i64;
+        match self.config.dropout {
+            true => Mode::Training { seed },
+            false => Mode::WithoutDropout { seed },
+        }
+    }
+
+    /// Scores all sets, and remembers the weights if they are the best.
+    fn evaluate(&mut self) -> Result<()> {
+        let mut first = None;
+        for set in self.sets {
+            let evaluation = self.objective.evaluate(self.scorer, set.examples)?;
+            first.get_or_insert_with(|| evaluation.clone());
+            let (step, set) = (self.state.step, set.name.to_owned());
+            let epoch = if step == 0 { 0 } else { self.state.epoch };
+            self.tell(Event::Evaluated { step, epoch, set, evaluation })?;
+        }
+        self.state.evaluated_at = Some(self.state.step);
+        let Some(evaluation) = first else { return Ok(()) };
+        let json = to_value(&evaluation)?;
+        let merit = self.merit(&evaluation, &json)?;
+        self.state.evaluation = json;
+        let choosing = self.config.keep_best || self.config.patience.is_some();
+        let (true, Some(merit)) = (choosing && self.state.step > 0, merit) else {
+            return Ok(());
+        };
+        // Of equals the first one stays.
+        if self.state.best.as_ref().is_none_or(|best| merit > best.merit) {
+            let (step, epoch) = (self.state.step, self.state.epoch);
+            let evaluation = self.state.evaluation.clone();
+            self.state.best = Some(BestSoFar { step, epoch, merit, evaluation });
+            self.state.unimproved = 0;
+            if self.config.keep_best {
+                self.best = Some(self.optimizer.weights()?);
+            }
+            self.save(false)?;
+        } else {
+            self.state.unimproved += 1;
+            if self.config.patience.is_some_and(|patience| self.state.unimproved >= patience) {
+                self.state.stopped_early = true;
+                self.tell(Event::StoppedEarly { step: self.state.step })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The figure by which evaluations are compared; more is better.
+    fn merit(&self, evaluation: &O::Evaluation, json: &Value) -> Result<Option<f64>> {
+        let Some(name) = &self.config.best_by else {
+            return Ok(self.objective.merit(evaluation).filter(|merit| !merit.is_nan()));
+        };
+        match json.get(name) {
+            Some(Value::Null) => Ok(None),
+            Some(Value::Number(number)) => {
+                let less_is_better =
+                    matches!(name.as_str(), "loss" | "mse" | "perplexity" | "calibration_error");
+                Ok(number.as_f64().map(|value| if less_is_better { -value } else { value }))
+            }
+            _ => {
+                let numbers = json.as_object().into_iter().flatten();
+                let names = numbers.filter(|(_, v)| v.is_number() || v.is_null());
+                let names: Vec<&str> = names.map(|(name, _)| name.as_str()).collect();
+                Err(Error::Config {
+                    field: "best_by",
+                    value: name.clone(),
+                    message: format!("an evaluation has no such number; {}", names.join(", ")),
+                })
+            }
+        }
+    }
+
+    /// The end: the best weights, if they are to be kept.
+    fn finish(&mut self) -> Result<O::Evaluation> {
+        if let (Some(weights), Some(best)) = (self.best.take(), self.state.best.clone()) {
+            self.optimizer.set_weights(&weights)?;
+            self.state.evaluation = best.evaluation;
+            self.tell(Event::Kept { step: best.step, epoch: best.epoch })?;
+        }
+        serde_json::from_value(self.state.evaluation.clone()).map_err(|error| {
+            Error::InvalidArgument(format!("the evaluation cannot be read back: {error}"))
+        })
+    }
+
+    /// Goes back to the newest valid checkpoint, if the run is resumed and there is one. Gives the
+    /// damaged ones.
+    fn restore(&mut self) -> Result<Option<Vec<String>>> {
+        let Some(folder) = self.folder.as_deref().filter(|folder| folder.is_resumed()) else {
+            return Ok(None);
+        };
+        let restored = checkpoint::restore(folder, &mut self.optimizer)?;
+        folder.truncate_records(restored.as_ref().map_or(0, |found| found.state.record_bytes))?;
+        let Some(restored) = restored else { return Ok(None) };
+        self.clock.1 = restored.state.seconds;
+        self.state = restored.state;
+        self.best = restored.best.filter(|_| self.config.keep_best);
+        Ok(Some(restored.damaged))
+    }
+
+    /// Writes a checkpoint, if the run has a folder. Whoever watches an interrupted run is told, and
+    /// not asked again.
+    fn save(&mut self, interrupted: bool) -> Result<()> {
+        let Some(folder) = self.folder.as_deref() else { return Ok(()) };
+        let kept = self.config.checkpoints_kept as usize;
+        let written = checkpoint::save(folder, &self.state, &self.optimizer, kept)?;
+        self.saved = (Instant::now(), Some(self.state.step));
+        let checkpoint::Written { path, bytes, seconds } = written;
+        let told = self.tell(Event::Checkpoint { step: self.state.step, path, bytes, seconds });
+        if interrupted {
+            return Ok(());
+        }
+        told
+    }
+
+    fn tell(&mut self, event: Event<O::Evaluation>) -> Result<()> {
+        if let Some(folder) = self.folder.as_deref_mut() {
+            folder.record(&event)?;
+        }
+        (self.watch)(&event)
+    }
+
+    /// An error of libtorch as one that says what to do about it.
+    fn explained(&self, step: u64, error: Error) -> Error {
+        match error {
+            Error::Torch(source) if source.to_string().contains("out of memory") => {
+                Error::OutOfMemory { step, device: self.scorer.model().device(), source }
+            }
+            error => error,
+        }
+    }
+}
+
+fn to_value(evaluation: &impl serde::Serialize) -> Result<Value> {
+    serde_json::to_value(evaluation).map_err(|error| {
+        Error::InvalidArgument(format!("the evaluation cannot be written as JSON: {error}"))
+    })
+}
+
+/// What a step's parts come to.
+#[derive(Default)]
+struct StepSums {
+    weighted: f64,
+    weight: f64,
+    sum: f64,
+    accuracy: Mean,
+    margin: Mean,
+    tokens: usize,
+}
+
+#[derive(Default)]
+struct Mean {
+    sum: f64,
+    weight: f64,
+}
+
+impl Mean {
+    fn add(&mut self, value: Option<f64>, weight: f64) {
+        if let Some(value) = value {
+            self.sum += value * weight;
+            self.weight += weight;
+        }
+    }
+
+    fn mean(&self) -> Option<f64> {
+        (self.weight > 0.0).then(|| self.sum / self.weight)
+    }
+}
+
+impl StepSums {
+    fn add(
+        &mut self,
+        loss: f64,
+        weight: Option<f64>,
+        accuracy: Option<f64>,
+        margin: Option<f64>,
+        lists: usize,
+    ) {
+        match weight {
+            Some(weight) => {
+                self.weighted += loss * weight;
+                self.weight += weight;
+            }
+            None => self.sum += loss,
+        }
+        self.accuracy.add(accuracy, lists as f64);
+        self.margin.add(margin, lists as f64);
+    }
+
+    fn loss(&self) -> f64 {
+        let mean = if self.weight > 0.0 { self.weighted / self.weight } else { 0.0 };
+        mean + self.sum
+    }
+}
