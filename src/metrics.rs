@@ -23,17 +23,23 @@
 //! # Ok::<(), reward_model::Error>(())
 //! ```
 //!
+//! [`DetailMeter`] looks behind those figures: intervals, calibration, accuracy by distance in rank
+//! and by size of list, and whether the model rewards length.
+//!
 //! # Labelled texts
 //!
 //! [`ClassMeter`] has accuracy, macro-F1 and the confusion matrix of predicted classes,
 //! [`ValueMeter`] mean squared error and Spearman's rho of predicted numbers.
 
+mod bootstrap;
 mod classes;
+mod details;
 mod meter;
 mod scored;
 mod values;
 
 pub use classes::{ClassMeter, ClassMetrics};
+pub use details::{AtDistance, AtSize, DetailMeter, RankDetails, ReliabilityBin};
 pub use meter::{RankMeter, RankMetrics};
 pub use scored::Scored;
 pub use values::{OutputMetrics, ValueMeter, ValueMetrics};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ParameterGroup;
-use crate::metrics::RankMetrics;
+use crate::metrics::{RankDetails, RankMetrics};
 
 /// Something that happened in a training run; `E` is how the [objective](crate::Objective) evaluates.
 ///
@@ -137,6 +137,9 @@ pub struct Evaluation {
     /// The metrics.
     #[serde(flatten)]
     pub metrics: RankMetrics,
+    /// What stands behind them; lengths are the responses' in tokens.
+    #[serde(flatten)]
+    pub details: RankDetails,
     /// Lists left out because a response is too long.
     pub too_long: usize,
 }

@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::objective::{BatchLoss, Objective, Prepared};
 use super::Evaluation;
-use crate::metrics::{RankMeter, Scored};
+use crate::metrics::{DetailMeter, RankMeter, Scored};
 use crate::model::{Mode, RewardModel};
 use crate::score::{self, Scorer};
 use crate::text::Tokenizer;
@@ -77,23 +77,29 @@ impl Objective for RankedLists {
     }
 
     fn evaluate(&self, scorer: &Scorer, lists: &[RankedList]) -> Result<Evaluation> {
-        let (mut rewards, mut ranks, mut lengths) = (Vec::new(), Vec::new(), Vec::new());
-        let mut meter = RankMeter::default();
-        let mut too_long = 0;
-        for (list, scores) in lists.iter().zip(scorer.score(lists)?) {
-            let scores = match scores {
-                Ok(scores) => scores,
+        let tokenized = scorer.tokenizer().encode_lists(lists);
+        let texts: Vec<_> = tokenized.iter().flatten().flat_map(|list| &list.texts).collect();
+        let rewards = scorer.score_tokenized(&texts)?;
+        let (mut ranks, mut lengths) = (Vec::new(), Vec::new());
+        let (mut meter, mut details) = (RankMeter::default(), DetailMeter::default());
+        let (mut too_long, mut rest) = (0, rewards.as_slice());
+        for (list, tokenized) in lists.iter().zip(tokenized) {
+            let tokenized = match tokenized {
+                Ok(tokenized) => tokenized,
                 Err(Error::TooLong { .. }) => {
                     too_long += 1;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
+            let (scores, after) = rest.split_at(tokenized.texts.len());
+            rest = after;
             let list_ranks: Vec<usize> = list.ranks().collect();
-            meter.add(&Scored::new(&scores, &list_ranks)?);
+            let tokens = tokenized.texts.iter().map(|text| text.ids.len() - text.prompt_len);
+            meter.add(&Scored::new(scores, &list_ranks)?);
+            details.add(scores, &list_ranks, &tokens.collect::<Vec<_>>())?;
             lengths.push(scores.len());
             ranks.extend(list_ranks.iter().map(|&rank| rank as f64));
-            rewards.extend(scores);
         }
         let metrics = meter.metrics();
         let loss = if metrics.pairs == 0 {
@@ -103,7 +109,7 @@ impl Objective for RankedLists {
             let loss = self.loss.forward_lists(&Tensor::f_from_slice(&rewards)?, &lists)?;
             Some(loss.f_double_value(&[])?)
         };
-        Ok(Evaluation { loss, metrics, too_long })
+        Ok(Evaluation { loss, metrics, details: details.details(), too_long })
     }
 
     fn merit(&self, evaluation: &Evaluation) -> Option<f64> {
