@@ -18,6 +18,12 @@ use reward_model::{
     TrainConfig, Trainer, Transformer,
 };
 
+/// How many held-out lists are written out with their rewards.
+const LISTS_WRITTEN: usize = 1000;
+
+/// How many training lists the rewards' mean and standard deviation are of, at most.
+const LISTS_MEASURED: usize = 10_000;
+
 /// Train a reward model on ranked lists.
 ///
 /// Without --backbone, a small BERT and its tokenizer are made from the training texts.
@@ -117,6 +123,9 @@ struct Arguments {
     /// Threads to compute with [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
+    /// Change the head so that rewards on the training data have mean 0 and standard deviation 1
+    #[arg(long)]
+    normalize: bool,
     /// Print the result alone
     #[arg(long)]
     quiet: bool,
@@ -155,10 +164,17 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut trainer = Trainer::new(model, tokenizer, config)?
         .with_provenance(provenance(arguments))
         .with_run_folder(folder);
-    let evaluation = fit(&mut trainer, &train, &sets, &mut progress)?;
+    let mut evaluation = fit(&mut trainer, &train, &sets, &mut progress)?;
+    trainer.set_reward_scale(&train[..train.len().min(LISTS_MEASURED)], arguments.normalize)?;
+    if arguments.normalize {
+        evaluation = trainer.evaluate(&sets[0].1)?;
+    }
     model::write_folder(&output, overwrite, |dir| {
         trainer.write_into(dir)?;
-        write_metrics(&dir.join("metrics.json"), &evaluation)
+        write_metrics(&dir.join("metrics.json"), &evaluation)?;
+        let (name, lists) = &sets[0];
+        let lists = &lists[..lists.len().min(LISTS_WRITTEN)];
+        trainer.write_rewards(dir.join("evaluation.jsonl"), name, lists)
     })?;
     trainer.remove_run_folder()?;
 

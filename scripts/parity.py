@@ -5,8 +5,11 @@ Trains a small model with `train_rm`, scores texts and prompt-response pairs wit
 compares with `AutoTokenizer` and `AutoModelForSequenceClassification` of the last transformers 4
 and of a recent transformers 5. Each lives in a folder under target/python, downloaded once.
 
-Then does the same, from tokens on, with every model of tests/fixtures/models, read and saved by this
-crate. That we read the folders that Python writes, and agree with it, is tests/parity.rs.
+The same with decoders of random weights and byte-level BPE tokenizers that name their pad token in
+different ways, or name none, made by Python and trained by `train_rm`.
+
+Then, from tokens on, with every model of tests/fixtures/models, read and saved by this crate. That we
+read the folders that Python writes, and agree with it, is tests/parity.rs.
 """
 
 import argparse
@@ -73,6 +76,10 @@ TEXTS = [
 ]
 
 
+# How a decoder's folder names its pad token: as a token of its own, not at all, as the EOS token.
+DECODERS = {"qwen2": "own", "gpt2": "none", "llama": "eos"}
+
+
 def packages(specification, name, *options):
     """A folder with a package, for PYTHONPATH; downloaded once."""
     home = HOME / name
@@ -105,13 +112,16 @@ def theirs(model):
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
     network = transformers.AutoModelForSequenceClassification.from_pretrained(model).eval()
 
+    decoder = network.config.model_type in DECODERS
+
     def rewards(texts):
-        pairs = any(prompt is not None for prompt, _ in texts)
-        arguments = (
-            [[prompt for prompt, _ in texts], [text for _, text in texts]]
-            if pairs
-            else [[text for _, text in texts]]
-        )
+        if decoder:
+            # As the model card has it.
+            arguments = [[(prompt or "") + text + tokenizer.eos_token for prompt, text in texts]]
+        elif any(prompt is not None for prompt, _ in texts):
+            arguments = [[prompt for prompt, _ in texts], [text for _, text in texts]]
+        else:
+            arguments = [[text for _, text in texts]]
         with torch.no_grad():
             batch = tokenizer(*arguments, padding=True, return_tensors="pt")
             return network(**batch).logits.squeeze(-1).tolist()
@@ -130,6 +140,44 @@ def theirs(model):
             }
         )
     )
+
+
+def make_decoders(home):
+    """Runs in the other Python: small decoders with random weights, and their tokenizers."""
+    import tokenizers
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    words = [part for text in TEXTS for part in text if part]
+    for model_type, pad in DECODERS.items():
+        bpe = tokenizers.ByteLevelBPETokenizer()
+        special = ["<|end|>", "<|pad|>"] if pad == "own" else ["<|end|>"]
+        bpe.train_from_iterator(words, vocab_size=600, min_frequency=1, special_tokens=special,
+                                show_progress=False)
+        names = {"eos_token": "<|end|>"}
+        if pad != "none":
+            names["pad_token"] = special[-1]
+        folder = Path(home, model_type)
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=bpe._tokenizer, model_max_length=200, **names
+        ).save_pretrained(folder)
+        size = {"vocab_size": bpe.get_vocab_size(), "eos_token_id": 0, "bos_token_id": 0}
+        if model_type == "gpt2":
+            size |= {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 200}
+        else:
+            size |= {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+                     "num_key_value_heads": 2, "intermediate_size": 64,
+                     "max_position_embeddings": 200}
+        config = transformers.AutoConfig.for_model(model_type, **size, initializer_range=0.2)
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+
+
+def train(output, *flags):
+    """A model folder as `train_rm` writes it."""
+    command = [EXAMPLES / "train_rm", "--quiet", "--threads", "1", "--output", output, *flags]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    return output
 
 
 def save_all(home):
@@ -172,48 +220,59 @@ def main():
     parser.add_argument("--model", help="a model folder [default: one is trained for this]")
     parser.add_argument("--theirs", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--their-round-trips", metavar="HOME", help=argparse.SUPPRESS)
+    parser.add_argument("--make-decoders", metavar="HOME", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.theirs:
         return theirs(arguments.model)
     if arguments.their_round_trips:
         return their_round_trips(arguments.their_round_trips)
+    if arguments.make_decoders:
+        return make_decoders(arguments.make_decoders)
 
     with tempfile.TemporaryDirectory() as folder:
-        model = arguments.model or f"{folder}/model"
-        if not arguments.model:
-            subprocess.run(
-                [EXAMPLES / "train_rm", "--quiet", "--epochs", "10", "--output", model], check=True
+        torch = packages(TORCH, "torch")
+        paths = {
+            major: os.pathsep.join([packages(specification, f"transformers-{major}"), torch])
+            for major, specification in TRANSFORMERS.items()
+        }
+
+        def ask(major, *question):
+            done = subprocess.run(
+                [HOME / "venv" / "bin" / "python", __file__, *question],
+                env={**os.environ, "PYTHONPATH": paths[major]},
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
             )
-        expected = ours(model)
+            return json.loads(done.stdout.strip() or "null")
+
+        if arguments.model:
+            models = {"the model": arguments.model}
+        else:
+            models = {"bert": train(f"{folder}/bert", "--epochs", "10")}
+            ask("4", "--make-decoders", f"{folder}/sources")
+            for model_type, pad in DECODERS.items():
+                output = f"{folder}/{model_type}"
+                source = ["--backbone", f"{folder}/sources/{model_type}", "--learning-rate", "1e-3"]
+                models[f"{model_type}, pad token: {pad}"] = train(output, "--epochs", "1", *source)
+        expected = {name: ours(model) for name, model in models.items()}
         round_trips = f"{folder}/round-trips"
         save_all(round_trips)
-        torch = packages(TORCH, "torch")
         worst, worst_trip = 0.0, 0.0
-        for major, specification in TRANSFORMERS.items():
-            path = os.pathsep.join([packages(specification, f"transformers-{major}"), torch])
-
-            def ask(*arguments):
-                done = subprocess.run(
-                    [HOME / "venv" / "bin" / "python", __file__, *arguments],
-                    env={**os.environ, "PYTHONPATH": path},
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    check=True,
+        for major in TRANSFORMERS:
+            for name, model in models.items():
+                found = ask(major, "--theirs", "--model", model)
+                largest = {
+                    way: max(abs(a - b) for a, b in zip(expected[name], found[way], strict=True))
+                    for way in ("alone", "batch")
+                }
+                print(
+                    f"transformers {found['transformers']}, torch {found['torch']}, "
+                    f"{found['tokenizer']} ({name}): largest difference of {len(TEXTS)} rewards "
+                    f"{largest['alone']:.1e} one by one, {largest['batch']:.1e} in a padded batch"
                 )
-                return json.loads(done.stdout)
-
-            found = ask("--theirs", "--model", model)
-            largest = {
-                way: max(abs(a - b) for a, b in zip(expected, found[way], strict=True))
-                for way in ("alone", "batch")
-            }
-            print(
-                f"transformers {found['transformers']}, torch {found['torch']}, "
-                f"{found['tokenizer']}: largest difference of {len(TEXTS)} rewards "
-                f"{largest['alone']:.1e} one by one, {largest['batch']:.1e} in a padded batch"
-            )
-            worst = max(worst, *largest.values())
-            trips = ask("--their-round-trips", round_trips)
+                worst = max(worst, *largest.values())
+            trips = ask(major, "--their-round-trips", round_trips)
             largest = {
                 way: max((trip[way], name) for name, trip in trips.items())
                 for way in ("alone", "batch")
@@ -223,7 +282,8 @@ def main():
                 + ", ".join(f"{by:.1e} {way} ({name})" for way, (by, name) in largest.items())
             )
             worst_trip = max(worst_trip, *(by for by, _ in largest.values()))
-        print(f"rewards from {min(expected):+.3f} to {max(expected):+.3f}")
+        for name, rewards in expected.items():
+            print(f"{name}: rewards from {min(rewards):+.3f} to {max(rewards):+.3f}")
     if not worst <= TOLERANCE:
         sys.exit(f"rewards differ by {worst:.1e}, more than {TOLERANCE:.0e}")
     if not worst_trip <= ROUND_TRIP_TOLERANCE:

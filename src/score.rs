@@ -91,6 +91,12 @@ impl Scorer {
         self.model.as_ref()
     }
 
+    /// The model, to be told something.
+    #[cfg(feature = "train")]
+    pub(crate) fn model_mut(&mut self) -> &mut dyn RewardModel {
+        self.model.as_mut()
+    }
+
     /// Gives the model up.
     pub fn into_model(self) -> Box<dyn RewardModel> {
         self.model
@@ -149,6 +155,10 @@ impl Scorer {
             for (&at, scores) in batch.iter().zip(scores.chunks(outputs.max(1))) {
                 all[at * outputs..][..outputs].copy_from_slice(scores);
             }
+        }
+        let offset = self.model.reward_scale().map_or(0.0, |scale| scale.offset) as f32;
+        if offset != 0.0 {
+            all.iter_mut().for_each(|score| *score -= offset);
         }
         Ok(all)
     }

@@ -40,6 +40,12 @@ impl Head {
         Ok(Head { first_dropout, dense, dropout, out: linear(out, outputs, Form::Biased)? })
     }
 
+    /// Subtracts `shift` from the outputs and divides them by `scale` from now on; gives back what is
+    /// left to subtract where there is no bias.
+    pub fn rescale(&self, shift: f64, scale: f64) -> Result<f64> {
+        self.out.rescale(shift, scale)
+    }
+
     /// `[texts, hidden_size]` to `[texts, outputs]`.
     pub fn forward(&self, x: Tensor, training: bool) -> Result<Tensor> {
         let mut x = dropout(x.f_to_kind(Kind::Float)?, self.first_dropout, training)?;

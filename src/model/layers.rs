@@ -57,6 +57,20 @@ impl Linear {
         Ok(Linear { weight, bias, transposed })
     }
 
+    /// Makes it y = (x Wᵀ + b − `shift`) / `scale` from now on; without a bias, all of that but the
+    /// shift, which is then given back as what is left to subtract.
+    pub fn rescale(&self, shift: f64, scale: f64) -> Result<f64> {
+        let _no_grad = tch::no_grad_guard();
+        let _ = self.weight.shallow_clone().f_div_scalar_(scale)?;
+        match &self.bias {
+            Some(bias) => {
+                let _ = bias.shallow_clone().f_sub_scalar_(shift)?.f_div_scalar_(scale)?;
+                Ok(0.0)
+            }
+            None => Ok(shift / scale),
+        }
+    }
+
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let weight = cast(&self.weight, x)?;
         let weight = if self.transposed { weight.f_transpose(0, 1)? } else { weight };

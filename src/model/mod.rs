@@ -14,6 +14,7 @@ mod layers;
 mod names;
 mod packed;
 mod save;
+mod scale;
 mod transformer;
 mod weights;
 
@@ -34,10 +35,11 @@ pub use names::HeadSource;
 #[cfg(feature = "train")]
 pub(crate) use save::write_tensors;
 pub use save::{SaveDtype, SaveOptions};
+pub use scale::RewardScale;
 pub use transformer::{LoadOptions, Loaded, Precision, Transformer};
 
 use crate::text::Layout;
-use crate::{Result, TokenBatch};
+use crate::{Error, Result, TokenBatch};
 
 /// How a forward pass is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +148,27 @@ pub trait RewardModel {
     /// `None`.
     fn backbone(&self) -> Option<&dyn Backbone> {
         None
+    }
+
+    /// How large its rewards are, if that was measured. What it says of an offset is subtracted from
+    /// every reward by the [`Scorer`](crate::Scorer). By default `None`.
+    fn reward_scale(&self) -> Option<RewardScale> {
+        None
+    }
+
+    /// Told the mean and the standard deviation of its rewards on training data, for the files that it
+    /// [writes](Self::save); changes its head, if `normalize` is set, so that they become 0 and 1.
+    /// By default nothing is done, and normalising is an error.
+    ///
+    /// # Errors
+    /// If the model cannot be normalised.
+    fn set_reward_scale(&mut self, _mean: f64, _std: f64, normalize: bool) -> Result<()> {
+        match normalize {
+            false => Ok(()),
+            true => Err(Error::InvalidArgument(
+                "this model cannot normalise its rewards (RewardModel::set_reward_scale)".into(),
+            )),
+        }
     }
 
     /// Writes the model's files into an existing folder.

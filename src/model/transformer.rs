@@ -13,7 +13,7 @@ use super::names::{self, HeadSource};
 use super::packed::Packed;
 use super::save::{self, SaveOptions};
 use super::weights::Weights;
-use super::{Backbone, Mode, ModelConfig, Part, RewardModel};
+use super::{Backbone, Mode, ModelConfig, Part, RewardModel, RewardScale};
 use crate::text::Layout;
 use crate::torch::seeded;
 use crate::{Error, Result, TokenBatch};
@@ -53,6 +53,7 @@ pub struct Transformer {
     saving: SaveOptions,
     pad_token: Option<i64>,
     loaded: Option<Loaded>,
+    scale: Option<RewardScale>,
     parameters: Vec<(String, Tensor)>,
     body: Body,
     head: Head,
@@ -195,6 +196,7 @@ impl Transformer {
             });
         }
         let mut config = ModelConfig::read(dir.join("config.json"))?;
+        let scale = RewardScale::read(&dir.join("config.json"))?;
         let mut tensors = Checkpoint::open(dir)?;
         let (mut loaded, fresh) = names::adopt(&mut tensors, &config, options.head)?;
         let outputs = match options.outputs {
@@ -210,6 +212,8 @@ impl Transformer {
         if let Some(drawn) = model.loaded.take() {
             loaded.drawn = drawn.drawn;
         }
+        // A new head's rewards have another scale.
+        model.scale = scale.filter(|_| loaded.drawn.is_empty());
         model.loaded = Some(loaded);
         model.precision = options.precision;
         Ok(model)
@@ -229,6 +233,7 @@ impl Transformer {
             saving: SaveOptions::default(),
             pad_token: None,
             loaded: Some(Loaded { drawn, ..Loaded::default() }),
+            scale: None,
             parameters,
             body,
             head,
@@ -345,9 +350,29 @@ impl RewardModel for Transformer {
         Some(self)
     }
 
+    fn reward_scale(&self) -> Option<RewardScale> {
+        self.scale
+    }
+
+    fn set_reward_scale(&mut self, mean: f64, std: f64, normalize: bool) -> Result<()> {
+        if !mean.is_finite() || !std.is_finite() || (normalize && std <= 0.0) {
+            return Err(Error::InvalidArgument(format!(
+                "rewards of mean {mean} and standard deviation {std} cannot be brought to 0 and 1"
+            )));
+        }
+        // A reward was the head's output less this.
+        let before = self.scale.map_or(0.0, |scale| scale.offset);
+        let offset = match normalize {
+            true => self.head.rescale(before + mean, std)?,
+            false => before,
+        };
+        self.scale = Some(RewardScale { mean, std, normalized: normalize, offset });
+        Ok(())
+    }
+
     fn save(&self, dir: &Path) -> Result<()> {
         let config = dir.join("config.json");
-        let json = self.config.to_json(self.saving.dtype.name(), self.pad_token)?;
+        let json = self.config.to_json(self.saving.dtype.name(), self.pad_token, self.scale)?;
         std::fs::write(&config, json).map_err(Error::io("write", &config))?;
         save::write(dir, &self.parameters, self.saving)
     }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 
 use super::{Start, TrainConfig};
+use crate::model::RewardScale;
 use crate::text::Layout;
 
 /// What a run cannot know of itself, for the model card (`README.md`) of the folder it writes.
@@ -54,6 +55,7 @@ pub(super) fn write(
     config: &TrainConfig,
     record: Option<&Record>,
     layout: Layout,
+    scale: Option<RewardScale>,
 ) -> String {
     let mut card = String::new();
     // Writing into a string cannot fail.
@@ -64,6 +66,7 @@ pub(super) fn write(
             Some(record) => run(&mut card, provenance, record),
             None => Ok(()),
         })
+        .and_then(|()| scale.map_or(Ok(()), |scale| rewards(&mut card, scale)))
         .and_then(|()| settings(&mut card, config));
     card
 }
@@ -170,6 +173,23 @@ fn run(card: &mut String, provenance: &Provenance, record: &Record) -> std::fmt:
         };
         let (name, all, trained) = (&group.name, group.parameters, group.trainable);
         writeln!(card, "| {name} | {all} | {trained} | {rate} |")?;
+    }
+    writeln!(card)
+}
+
+fn rewards(card: &mut String, scale: RewardScale) -> std::fmt::Result {
+    let RewardScale { mean, std, normalized, offset } = scale;
+    writeln!(card, "## Rewards\n")?;
+    writeln!(card, "On training data: mean {mean:.4}, standard deviation {std:.4}.")?;
+    if normalized {
+        writeln!(card, "The head was then changed so that they are 0 and 1.")?;
+    }
+    if offset != 0.0 {
+        writeln!(
+            card,
+            "The head has no bias in Python, so this is what `reward_model::Scorer` gives; in Python \
+             subtract {offset} (`model.config.reward_scale[\"offset\"]`)."
+        )?;
     }
     writeln!(card)
 }

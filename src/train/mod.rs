@@ -8,6 +8,7 @@ mod labelled;
 mod objective;
 mod optimizer;
 mod ranked;
+mod rewards;
 mod run;
 mod run_folder;
 mod schedule;
@@ -239,6 +240,22 @@ impl Trainer {
         &self.config
     }
 
+    /// Scores `lists`, which should be those of the training data, and has the mean and the standard
+    /// deviation of the rewards written into the model's folder. With `normalize` the model's head is
+    /// changed, so that they become 0 and 1; evaluations made before then speak of the old rewards.
+    /// Lists that are too long are left out.
+    ///
+    /// # Errors
+    /// If the model fails, cannot be normalised, or gives no rewards that differ.
+    pub fn set_reward_scale(&mut self, lists: &[RankedList], normalize: bool) -> Result<()> {
+        let scores = self.scorer.score(lists)?;
+        let rewards: Vec<f64> = scores.into_iter().flatten().flatten().map(f64::from).collect();
+        let count = rewards.len().max(1) as f64;
+        let mean = rewards.iter().sum::<f64>() / count;
+        let variance = rewards.iter().map(|reward| (reward - mean).powi(2)).sum::<f64>() / count;
+        self.scorer.model_mut().set_reward_scale(mean, variance.sqrt(), normalize)
+    }
+
     /// Writes the model folder; see [`Scorer::save`]. Beside the files of the model it has a model
     /// card (`README.md`) and the settings (`train_config.json`).
     ///
@@ -260,6 +277,7 @@ impl Trainer {
             &self.config,
             self.record.as_ref(),
             self.scorer.tokenizer().layout(),
+            self.scorer.model().reward_scale(),
         );
         let path = dir.join("train_config.json");
         let config = run_folder::to_json(&path, &self.config)?;

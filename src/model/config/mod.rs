@@ -19,6 +19,7 @@ pub use decoder::{DecoderConfig, DecoderType};
 pub use encoder::{EncoderConfig, EncoderType};
 pub use rope::{Rope, RopeScaling};
 
+use super::RewardScale;
 use crate::{Error, Result};
 
 /// A JSON object.
@@ -171,7 +172,12 @@ impl ModelConfig {
     }
 
     /// `config.json` of a sequence-classification folder, in the forms of transformers 4 and 5.
-    pub(super) fn to_json(&self, dtype: &str, pad_token: Option<i64>) -> Result<String> {
+    pub(super) fn to_json(
+        &self,
+        dtype: &str,
+        pad_token: Option<i64>,
+        scale: Option<RewardScale>,
+    ) -> Result<String> {
         let (mut fields, class) = match self {
             ModelConfig::Encoder(config) => (config.to_fields()?, config.model_type.class()),
             ModelConfig::Decoder(config) => (config.to_fields()?, config.model_type.class()),
@@ -192,6 +198,10 @@ impl ModelConfig {
         fields.remove("num_labels");
         if let Some(id) = pad_token {
             fields.insert("pad_token_id".into(), id.into());
+        }
+        if let Some(scale) = scale {
+            let scale = serde_json::to_value(scale).map_err(unwritable)?;
+            fields.insert(RewardScale::FIELD.into(), scale);
         }
         let mut json = serde_json::to_string_pretty(&fields).map_err(unwritable)?;
         json.push('\n');

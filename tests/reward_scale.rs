@@ -1,0 +1,122 @@
+#![cfg(feature = "train")]
+//! Rewards that are measured and normalised, and the folder that tells of it.
+
+use std::path::Path;
+
+use reward_model::tch::Device;
+use reward_model::text::{Limits, Tokenizer};
+use reward_model::{
+    DecoderConfig, EncoderConfig, ModelConfig, RankedList, Scorer, TrainConfig, Trainer, Transformer,
+};
+
+fn lists() -> Vec<RankedList> {
+    let words = ["superb", "fair", "awful", "so", "film", "soup"];
+    let list = |n: usize| {
+        let text = |k: usize| format!("{} {}", words[(n + k) % 6], words[(n * k + 1) % 6]);
+        RankedList::new((0..3).map(text).collect::<Vec<_>>()).unwrap()
+    };
+    (0..12).map(list).collect()
+}
+
+fn tokenizer() -> Tokenizer {
+    let all = lists();
+    let texts = all.iter().flat_map(|list| list.responses()).map(|response| response.text());
+    Tokenizer::train(texts, 100).unwrap().with_limits(Limits::new(16)).unwrap()
+}
+
+fn trainer(config: ModelConfig) -> Trainer {
+    let model = Transformer::random(config, 1, Device::Cpu).unwrap();
+    let tokenizer = tokenizer();
+    Trainer::new(Box::new(model), tokenizer, TrainConfig::default()).unwrap()
+}
+
+fn bert() -> ModelConfig {
+    let config = EncoderConfig {
+        vocab_size: tokenizer().vocab_size() as i64,
+        hidden_size: 16,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: 32,
+        max_position_embeddings: 16,
+        initializer_range: 0.2,
+        ..EncoderConfig::default()
+    };
+    config.into()
+}
+
+fn rewards(scorer: &Scorer) -> Vec<f64> {
+    let scores = scorer.score(&lists()).unwrap();
+    scores.into_iter().flat_map(|list| list.unwrap()).map(f64::from).collect()
+}
+
+fn moments(values: &[f64]) -> (f64, f64) {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
+    (mean, square.sqrt())
+}
+
+fn config_of(folder: &Path) -> serde_json::Value {
+    serde_json::from_slice(&std::fs::read(folder.join("config.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn is_measured_and_written_and_changes_nothing_unless_asked() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("model");
+    let mut trainer = trainer(bert());
+    let before = rewards(trainer.scorer());
+    let (mean, std) = moments(&before);
+    trainer.set_reward_scale(&lists(), false).unwrap();
+    assert_eq!(rewards(trainer.scorer()), before);
+    trainer.save(&folder, false).unwrap();
+    let scale = &config_of(&folder)["reward_scale"];
+    approx::assert_relative_eq!(scale["mean"].as_f64().unwrap(), mean, epsilon = 1e-9);
+    approx::assert_relative_eq!(scale["std"].as_f64().unwrap(), std, epsilon = 1e-9);
+    assert_eq!((&scale["normalized"], &scale["offset"]), (&false.into(), &0.0.into()));
+}
+
+#[test]
+fn normalised_rewards_keep_their_order_and_survive_the_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("model");
+    let mut trainer = trainer(bert());
+    let before = rewards(trainer.scorer());
+    let (mean, std) = moments(&before);
+    trainer.set_reward_scale(&lists(), true).unwrap();
+    let after = rewards(trainer.scorer());
+    for (after, before) in after.iter().zip(&before) {
+        approx::assert_relative_eq!(*after, (before - mean) / std, epsilon = 1e-5);
+    }
+    trainer.save(&folder, false).unwrap();
+    assert_eq!(config_of(&folder)["reward_scale"]["offset"], 0.0);
+    assert_eq!(rewards(&Scorer::load(&folder, Device::Cpu).unwrap()), after);
+}
+
+/// A decoder's head has no bias: the scorer subtracts what the folder tells.
+#[test]
+fn without_a_bias_the_mean_is_told_by_the_folder() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path().join("model");
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+    let config = ModelConfig::read(source.join("llama/config.json")).unwrap();
+    let ModelConfig::Decoder(config) = config else { panic!("a decoder") };
+    let vocab_size = tokenizer().vocab_size() as i64;
+    let config = DecoderConfig { vocab_size, num_labels: 1, ..config };
+    let mut trainer = trainer(config.into());
+    let before = rewards(trainer.scorer());
+    let (mean, std) = moments(&before);
+    assert!(mean.abs() > 1e-3);
+    for (scale, shift) in [(std, mean), (1.0, 0.0)] {
+        // The second time there is nothing left to do.
+        let before = rewards(trainer.scorer());
+        trainer.set_reward_scale(&lists(), true).unwrap();
+        for (after, before) in rewards(trainer.scorer()).iter().zip(&before) {
+            approx::assert_relative_eq!(*after, (before - shift) / scale, epsilon = 1e-4);
+        }
+    }
+    trainer.save(&folder, false).unwrap();
+    let offset = config_of(&folder)["reward_scale"]["offset"].as_f64().unwrap();
+    approx::assert_relative_eq!(offset, mean / std, epsilon = 1e-4);
+    assert!(std::fs::read_to_string(folder.join("README.md")).unwrap().contains("subtract"));
+    assert_eq!(rewards(&Scorer::load(&folder, Device::Cpu).unwrap()), rewards(trainer.scorer()));
+}
