@@ -76,6 +76,11 @@ TEXTS = [
 ]
 
 
+# How Qwen's tokenizer splits words.
+QWEN_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 # How a decoder's folder names its pad token: as a token of its own, not at all, as the EOS token.
 DECODERS = {"qwen2": "own", "gpt2": "none", "llama": "eos"}
 
@@ -152,6 +157,13 @@ def make_decoders(home):
     words = [part for text in TEXTS for part in text if part]
     for model_type, pad in DECODERS.items():
         bpe = tokenizers.ByteLevelBPETokenizer()
+        if model_type == "qwen2":
+            # Python 5 splits words in Qwen's way, whatever the folder says.
+            bpe.normalizer = tokenizers.normalizers.NFC()
+            bpe.pre_tokenizer = tokenizers.pre_tokenizers.Sequence([
+                tokenizers.pre_tokenizers.Split(tokenizers.Regex(QWEN_WORDS), "isolated"),
+                tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            ])
         special = ["<|end|>", "<|pad|>"] if pad == "own" else ["<|end|>"]
         bpe.train_from_iterator(words, vocab_size=600, min_frequency=1, special_tokens=special,
                                 show_progress=False)

@@ -6,7 +6,8 @@ use std::path::Path;
 use reward_model::tch::Device;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    DecoderConfig, EncoderConfig, ModelConfig, RankedList, Scorer, TrainConfig, Trainer, Transformer,
+    DecoderConfig, EncoderConfig, ModelConfig, RankedList, Scorer, TrainConfig, Trainer,
+    Transformer,
 };
 
 fn lists() -> Vec<RankedList> {

@@ -86,6 +86,23 @@ impl TokenizerConfig {
         self
     }
 
+    /// The same, without segment ids for the model: a generic class gives them to Python's models
+    /// unless told otherwise, and GPT-2 adds an embedding for each.
+    #[must_use]
+    pub fn without_segments(mut self) -> TokenizerConfig {
+        let generic =
+            matches!(self.class(), None | Some("PreTrainedTokenizerFast" | "TokenizersBackend"));
+        if generic && !self.fields.contains_key("model_input_names") {
+            self.fields.insert("model_input_names".into(), json!(["input_ids", "attention_mask"]));
+            self.text = Some(format!("{:#}\n", Value::Object(self.fields.clone())));
+        }
+        self
+    }
+
+    fn class(&self) -> Option<&str> {
+        self.fields.get("tokenizer_class")?.as_str()
+    }
+
     /// The chat template; of several, the one that is called `default`.
     pub fn chat_template(&self) -> Option<&str> {
         let template = self.fields.get("chat_template")?;
@@ -103,8 +120,7 @@ impl TokenizerConfig {
     /// kind set BERT's normaliser from these fields, the generic class does not look at them.
     pub fn overrule(&self, normalizer: &BertNormalizer) -> BertNormalizer {
         let mut normalizer = *normalizer;
-        let class = self.fields.get("tokenizer_class").and_then(Value::as_str);
-        if matches!(class, Some("PreTrainedTokenizerFast" | "TokenizersBackend")) {
+        if matches!(self.class(), Some("PreTrainedTokenizerFast" | "TokenizersBackend")) {
             return normalizer;
         }
         if let Some(lowercase) = self.flag("do_lower_case") {

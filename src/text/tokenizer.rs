@@ -201,6 +201,7 @@ impl Tokenizer {
     pub fn with_layout(mut self, layout: Layout) -> Result<Tokenizer> {
         self.layout = layout;
         if layout == Layout::Continuation {
+            self.config = self.config.without_segments();
             let pad = layout::pad_token(&self)?;
             self.pad_id = self.inner.token_to_id(&pad);
             if self.named("pad_token") != Some(&pad) {
