@@ -83,11 +83,11 @@ proptest! {
     }
 }
 
-/// What is not finite is the business of the expressions on all pairs, to the last bit.
+/// What is not finite is the business of the expressions on all pairs.
 #[test]
 fn infinities_and_nan_are_the_same_in_f32() {
     let inf = f32::INFINITY;
-    let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let same = |a: &f64, b: &f64| a == b || a.is_nan() && b.is_nan();
     for rewards in [
         [inf, 0.0, 1.0],
         [0.0, -inf, 1.0],
@@ -102,8 +102,8 @@ fn infinities_and_nan_are_the_same_in_f32() {
             let lists = Lists::uniform(1, 3);
             let (a, da) = with_gradient(&loss, &rewards, &lists);
             let (b, db) = with_gradient(&loss.fused(false), &rewards, &lists);
-            assert!(a == b || a.is_nan() && b.is_nan(), "{a} is not {b}");
-            assert!(bits(&da) == bits(&db) || !a.is_finite(), "{da:?} is not {db:?}");
+            assert!(same(&a, &b), "{a} is not {b}");
+            assert!(da.iter().zip(&db).all(|(a, b)| same(a, b)), "{da:?} is not {db:?}");
         }
     }
     // Where no pair sees it, it changes nothing.
