@@ -2,12 +2,14 @@
 //! pairs.
 //!
 //! Memory is O(items). Arithmetic is f64 on rewards as they are, so the result is the formula's,
-//! rounded once to f32. What it does for a pair is in `rows`, for many in `parallel`.
+//! rounded once to f32. `rows` has what is done for the pairs of a list, `short` for those of short
+//! lists side by side; `parallel` divides a batch.
 
 mod lanes;
 mod parallel;
 mod product;
 mod rows;
+mod short;
 
 use tch::{Device, Kind, Tensor};
 
@@ -49,7 +51,9 @@ pub(super) fn forward(
         margin: settings.margin,
     };
     let items = order.map(|order| {
-        batch.losers_from = Some(order.tie_ends);
+        if order.has_ties() {
+            batch.losers_from = Some(order.tie_ends);
+        }
         order.items
     });
     let per_list = batch.pairs_per_list();

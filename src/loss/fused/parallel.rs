@@ -3,7 +3,11 @@
 use std::ops::Range;
 use std::thread;
 
+#[cfg(target_arch = "x86_64")]
+use super::lanes::Avx2;
+use super::lanes::{Lanes, Portable, LANES};
 use super::rows::{rows, List, Scratch};
+use super::short::{short, SHORT};
 
 /// A batch of lists, end to end.
 pub(super) struct Batch {
@@ -102,7 +106,8 @@ impl Batch {
         for number in 0..self.len() {
             let list = self.list(number);
             for winner in 0..list.winners() {
-                if cuts.len() < threads && seen >= pairs * cuts.len() / threads {
+                let may = winner == 0 || list.rewards.len() > SHORT;
+                if may && cuts.len() < threads && seen >= pairs * cuts.len() / threads {
                     cuts.push((number, winner));
                 }
                 seen += list.rewards.len() - list.losers_from(winner);
@@ -119,41 +124,77 @@ impl Batch {
             // SAFETY: the processor has what the function is compiled for.
             return unsafe { self.part_avx2(part, gradient) };
         }
-        self.part_for::<{ cfg!(target_arch = "aarch64") }>(part, gradient)
+        self.part_in::<Portable>(part, gradient)
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "avx2,fma")]
     fn part_avx2(&self, part: &Range<(usize, usize)>, gradient: bool) -> Cost {
-        self.part_for::<true>(part, gradient)
+        self.part_in::<Avx2>(part, gradient)
     }
 
     #[inline(always)]
-    fn part_for<const FUSED: bool>(&self, part: &Range<(usize, usize)>, gradient: bool) -> Cost {
+    fn part_in<V: Lanes>(&self, part: &Range<(usize, usize)>, gradient: bool) -> Cost {
         let Range { start, end } = part;
         let lists = start.0..end.0 + usize::from(end.1 > 0);
         let items = self.offsets[lists.start]..self.offsets[lists.end];
         let mut slopes = vec![0.0; if gradient { items.len() } else { 0 }];
         let mut scratch = Scratch::default();
         let mut value = 0.0;
-        for number in lists {
+        let mut number = lists.start;
+        while number < lists.end {
+            if let Some((count, cost)) =
+                self.short_in::<V>(number..lists.end, gradient, items.start, &mut slopes)
+            {
+                value += cost;
+                number += count;
+                continue;
+            }
             let list = self.list(number);
             let from = if number == start.0 { start.1 } else { 0 };
             let to = if number == end.0 { end.1 } else { list.winners() };
-            if from == to {
-                continue;
+            if from < to {
+                let weight = self.weights.as_ref().map_or(1.0, |weights| weights[number]);
+                let at = self.items(number);
+                let cost = if gradient {
+                    let slopes = &mut slopes[at.start - items.start..at.end - items.start];
+                    rows::<V, true>(list, from..to, self.margin, &mut scratch, slopes, weight)
+                } else {
+                    rows::<V, false>(list, from..to, self.margin, &mut scratch, &mut [], weight)
+                };
+                value += weight * cost;
             }
-            let weight = self.weights.as_ref().map_or(1.0, |weights| weights[number]);
-            let at = self.items(number);
-            let cost = if gradient {
-                let slopes = &mut slopes[at.start - items.start..at.end - items.start];
-                rows::<FUSED, true>(list, from..to, self.margin, &mut scratch, slopes, weight)
-            } else {
-                rows::<FUSED, false>(list, from..to, self.margin, &mut scratch, &mut [], weight)
-            };
-            value += weight * cost;
+            number += 1;
         }
         Cost { value, gradient: gradient.then_some(slopes) }
+    }
+
+    /// The next few of these lists side by side, if they are short and without ties: how many, and
+    /// what they cost. `slopes` begin with the derivatives of item `first`.
+    #[inline(always)]
+    fn short_in<V: Lanes>(
+        &self,
+        lists: Range<usize>,
+        gradient: bool,
+        first: usize,
+        slopes: &mut [f64],
+    ) -> Option<(usize, f64)> {
+        let count = lists.len().min(LANES);
+        let offsets = &self.offsets[lists.start..=lists.start + count];
+        let fits = |list: &[usize]| list[1] - list[0] <= SHORT;
+        if self.losers_from.is_some() || !offsets.windows(2).all(fits) {
+            return None;
+        }
+        let (start, end) = (offsets[0], offsets[count]);
+        let rewards = &self.rewards[start..end];
+        let weights = self.weights.as_ref().map(|weights| &weights[lists.start..][..count]);
+        let cost = if gradient {
+            let slopes = &mut slopes[start - first..end - first];
+            short::<V, true>(rewards, offsets, weights, self.margin, slopes)?
+        } else {
+            short::<V, false>(rewards, offsets, weights, self.margin, &mut [])?
+        };
+        Some((count, cost))
     }
 }
 
@@ -173,11 +214,11 @@ mod tests {
         };
         let pairs = batch.pairs_per_list().iter().sum();
         let one = batch.cost(pairs, 1, true);
-        let plainest = batch.part_for::<false>(&batch.whole(), true);
+        let plainest = batch.part_in::<Portable>(&batch.whole(), true);
         let parts = batch.parts(pairs, 5);
         assert_eq!(parts.len(), 5);
         for (other, name) in
-            [(plainest, "without FMA"), (batch.cost(pairs, 2, true), "on two threads")]
+            [(plainest, "in plain Rust"), (batch.cost(pairs, 2, true), "on two threads")]
         {
             assert!((other.value / one.value - 1.0).abs() < 1e-12, "{name}");
             let (Some(a), Some(b)) = (&one.gradient, &other.gradient) else { panic!("{name}") };

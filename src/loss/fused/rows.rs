@@ -48,7 +48,7 @@ pub(super) struct Scratch {
 /// Σ log(1 + e^−z) over the pairs of a list whose winners are `rows`, z = r_w − r_l − margin. With
 /// `GRADIENT`, its derivatives are added to `gradient`, which is as long as the list, `weight` times.
 #[inline(always)]
-pub(super) fn rows<const FUSED: bool, const GRADIENT: bool>(
+pub(super) fn rows<V: Lanes, const GRADIENT: bool>(
     list: List,
     rows: Range<usize>,
     margin: f64,
@@ -61,12 +61,12 @@ pub(super) fn rows<const FUSED: bool, const GRADIENT: bool>(
         .iter()
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), &r| (least.min(r), most.max(r)));
     let value = if Factored::holds(most - least, margin) {
-        Factored::prepare::<FUSED>(list.rewards, (least + most) / 2.0, margin, scratch);
+        Factored::prepare::<V>(list.rewards, (least + most) / 2.0, margin, scratch);
         let largest = (most - least + margin).max(0.0);
-        pairs::<Factored, FUSED, GRADIENT>(list, rows, largest, scratch)
+        pairs::<V, Factored, GRADIENT>(list, rows, largest, scratch)
     } else {
         Direct::prepare(list.rewards, margin, scratch);
-        pairs::<Direct, FUSED, GRADIENT>(list, rows, 0.0, scratch)
+        pairs::<V, Direct, GRADIENT>(list, rows, 0.0, scratch)
     };
     if GRADIENT {
         for (to, from) in gradient.iter_mut().zip(&scratch.gradient) {
@@ -79,7 +79,7 @@ pub(super) fn rows<const FUSED: bool, const GRADIENT: bool>(
 /// [`rows`] in one [`Form`], with what it keeps of each item in `scratch`, where the derivatives are
 /// left; `largest` is what log x does not exceed, and not negative.
 #[inline(always)]
-fn pairs<F: Form, const FUSED: bool, const GRADIENT: bool>(
+fn pairs<V: Lanes, F: Form, const GRADIENT: bool>(
     list: List,
     rows: Range<usize>,
     largest: f64,
@@ -94,25 +94,24 @@ fn pairs<F: Form, const FUSED: bool, const GRADIENT: bool>(
     // log(1 + x) ≤ max(0, log x) + log 2, twice.
     let mut sum = Sum {
         product: LogProduct::new(2.0 * (largest + std::f64::consts::LN_2)),
-        linear: Lanes::all(0.0),
+        linear: V::all(0.0),
     };
     let mut first = rows.start;
     while first < rows.end {
         let paired = first + 1 < rows.end;
         let below_first = list.losers_from(first);
         let below_both = if paired { list.losers_from(first + 1) } else { len };
-        let mut wins = (Lanes::all(0.0), Lanes::all(0.0));
+        let mut wins = (V::all(0.0), V::all(0.0));
         // What ranks below the first alone: its neighbour, or what its neighbour is tied with.
         let mut at = below_first;
         while at < below_both {
             let count = LANES.min(below_both - at);
             let mut some = [F::NO_LOSER; LANES];
             some[..count].copy_from_slice(&losers[at..at + count]);
-            let (won, _) =
-                sum.add::<F, FUSED, GRADIENT>((winners[first], F::NO_WINNER), Lanes(some));
+            let (won, _) = sum.add::<F, GRADIENT>((winners[first], F::NO_WINNER), V::load(&some));
             if GRADIENT {
                 wins.0 = wins.0.plus(won);
-                for (to, won) in padded[at..at + count].iter_mut().zip(won.0) {
+                for (to, won) in padded[at..at + count].iter_mut().zip(won.to_array()) {
                     *to += won;
                 }
             }
@@ -122,17 +121,17 @@ fn pairs<F: Form, const FUSED: bool, const GRADIENT: bool>(
             let pair = (winners[first], winners[first + 1]);
             // The padding of both makes the last one whole.
             let chunks = (len - below_both).div_ceil(LANES);
-            let losers = losers[below_both..].chunks_exact(LANES).take(chunks);
+            let losers = losers[below_both..].as_chunks::<LANES>().0.iter().take(chunks);
             if GRADIENT {
-                let gradients = padded[below_both..].chunks_exact_mut(LANES);
+                let gradients = padded[below_both..].as_chunks_mut::<LANES>().0;
                 for (some, gradient) in losers.zip(gradients) {
-                    let won = sum.add::<F, FUSED, true>(pair, Lanes::load(some));
+                    let won = sum.add::<F, true>(pair, V::load(some));
                     wins = (wins.0.plus(won.0), wins.1.plus(won.1));
-                    Lanes::load(gradient).plus(won.0.plus(won.1)).store(gradient);
+                    V::load(gradient).plus(won.0.plus(won.1)).store(gradient);
                 }
             } else {
                 for some in losers {
-                    sum.add::<F, FUSED, false>(pair, Lanes::load(some));
+                    sum.add::<F, false>(pair, V::load(some));
                 }
             }
         }
@@ -148,39 +147,35 @@ fn pairs<F: Form, const FUSED: bool, const GRADIENT: bool>(
 }
 
 /// Σ log(1 + e^−z), so far.
-struct Sum {
-    product: LogProduct,
-    linear: Lanes,
+struct Sum<V> {
+    product: LogProduct<V>,
+    linear: V,
 }
 
-impl Sum {
+impl<V: Lanes> Sum<V> {
     /// Adds the pairs of two winners with some losers; gives each pair's σ(−z), if `GRADIENT`.
     #[inline(always)]
-    fn add<F: Form, const FUSED: bool, const GRADIENT: bool>(
-        &mut self,
-        winners: (f64, f64),
-        losers: Lanes,
-    ) -> (Lanes, Lanes) {
-        let one = Lanes::all(1.0);
-        let (a, b) = (F::terms::<FUSED>(winners.0, losers), F::terms::<FUSED>(winners.1, losers));
+    fn add<F: Form, const GRADIENT: bool>(&mut self, winners: (f64, f64), losers: V) -> (V, V) {
+        let one = V::all(1.0);
+        let (a, b) = (F::terms(winners.0, losers), F::terms(winners.1, losers));
         let (whole_a, whole_b) = (a.x.plus(one), b.x.plus(one));
         // (1 + a)(1 + b) − 1
-        self.product.multiply::<FUSED>(a.x.times_plus::<FUSED>(whole_b, b.x));
+        self.product.multiply(a.x.times_plus(whole_b, b.x));
         self.linear = self.linear.plus(a.linear.plus(b.linear));
         if !GRADIENT {
             return (one, one);
         }
-        // One division, which takes as long as a dozen products, serves both.
-        let inverse = whole_a.times(whole_b).map(|whole| 1.0 / whole);
+        // One division for both, and in turn for the halves of the lanes.
+        let inverse = whole_a.times(whole_b).inverse();
         (a.share.times(whole_b).times(inverse), b.share.times(whole_a).times(inverse))
     }
 }
 
 /// Of pairs: log(1 + e^−z) = linear + log(1 + x), and σ(−z) = share / (1 + x).
-struct Terms {
-    x: Lanes,
-    share: Lanes,
-    linear: Lanes,
+struct Terms<V> {
+    x: V,
+    share: V,
+    linear: V,
 }
 
 /// How the terms come from what is kept of a winner and of losers.
@@ -189,27 +184,27 @@ trait Form {
     const NO_WINNER: f64;
     const NO_LOSER: f64;
 
-    fn terms<const FUSED: bool>(winner: f64, losers: Lanes) -> Terms;
+    fn terms<V: Lanes>(winner: f64, losers: V) -> Terms<V>;
 }
 
 /// e^−z as a factor of the winner, e^(c − r_w + margin), times one of the loser, e^(r_l − c): an
 /// exponential for each item and none for a pair.
-struct Factored;
+pub(super) struct Factored;
 
 impl Factored {
     /// Whether eight times two terms still have a product, and all factors are well within the
     /// range of f64.
-    fn holds(spread: f64, margin: f64) -> bool {
+    pub fn holds(spread: f64, margin: f64) -> bool {
         spread + margin <= 43.0 && spread <= 300.0 && margin.abs() <= 300.0
     }
 
     #[inline(always)]
-    fn prepare<const FUSED: bool>(rewards: &[f64], centre: f64, margin: f64, to: &mut Scratch) {
+    fn prepare<V: Lanes>(rewards: &[f64], centre: f64, margin: f64, to: &mut Scratch) {
         to.losers.clear();
         to.losers.extend_from_slice(rewards);
         to.losers.resize(rewards.len() + LANES, centre);
-        for chunk in to.losers.chunks_exact_mut(LANES) {
-            exp::<FUSED>(Lanes::load(chunk).minus(Lanes::all(centre))).store(chunk);
+        for chunk in to.losers.as_chunks_mut::<LANES>().0 {
+            exp(V::load(chunk).minus(V::all(centre))).store(chunk);
         }
         to.losers[rewards.len()..].fill(Factored::NO_LOSER);
         let margin = margin.exp();
@@ -223,9 +218,9 @@ impl Form for Factored {
     const NO_LOSER: f64 = 0.0;
 
     #[inline(always)]
-    fn terms<const FUSED: bool>(winner: f64, losers: Lanes) -> Terms {
-        let x = losers.times(Lanes::all(winner));
-        Terms { x, share: x, linear: Lanes::all(0.0) }
+    fn terms<V: Lanes>(winner: f64, losers: V) -> Terms<V> {
+        let x = losers.times(V::all(winner));
+        Terms { x, share: x, linear: V::all(0.0) }
     }
 }
 
@@ -247,11 +242,14 @@ impl Form for Direct {
     const NO_LOSER: f64 = f64::NEG_INFINITY;
 
     #[inline(always)]
-    fn terms<const FUSED: bool>(winner: f64, losers: Lanes) -> Terms {
-        let z = Lanes::all(winner).minus(losers);
+    fn terms<V: Lanes>(winner: f64, losers: V) -> Terms<V> {
+        let z = V::all(winner).minus(losers);
+        let size = z.magnitude();
         // e^−708 in place of less is far below what can be told from zero.
-        let x = exp::<FUSED>(z.map(|z| if z.abs() < 708.0 { -z.abs() } else { -708.0 }));
-        let share = z.zip(x, |z, x| if z > 0.0 { x } else { 1.0 });
-        Terms { x, share, linear: z.map(|z| if z < 0.0 { -z } else { 0.0 }) }
+        let limit = V::all(708.0);
+        let zero = V::all(0.0);
+        let x = exp(zero.minus(size.if_below(limit, size, limit)));
+        let share = zero.if_below(z, x, V::all(1.0));
+        Terms { x, share, linear: z.if_below(zero, size, zero) }
     }
 }
