@@ -291,4 +291,42 @@ mod tests {
             assert!((fused - plain).abs() <= 1e-6 * plain.abs().max(1.0), "{fused} is not {plain}");
         }
     }
+
+    /// `cargo test --release --lib fused_step_times -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn fused_step_times() {
+        for (count, side) in [(200, 64), (12, 768)] {
+            let make = |fused: bool| {
+                let slots = (0..count)
+                    .map(|_| {
+                        let p = Tensor::randn([side, side], (Kind::Float, Device::Cpu))
+                            .set_requires_grad(true);
+                        p.square().sum(Kind::Float).backward();
+                        trained("p", &p, 1.0)
+                    })
+                    .collect();
+                AdamW { fused, ..AdamW::new(slots, &TrainConfig::default()).unwrap() }
+            };
+            let mut contenders = [make(true), make(false)];
+            let mut times = [Vec::new(), Vec::new()];
+            for _ in 0..101 {
+                for (adam, times) in contenders.iter_mut().zip(&mut times) {
+                    let start = std::time::Instant::now();
+                    adam.step(1e-4).unwrap();
+                    times.push(start.elapsed());
+                }
+            }
+            let [fused, plain] = times.map(|mut times| {
+                times.sort_unstable();
+                times[times.len() / 2].as_secs_f64() * 1e3
+            });
+            println!(
+                "{count} x [{side}, {side}], {} threads: fused {fused:.3} ms, plain {plain:.3} ms, \
+                 {:.1} times",
+                tch::get_num_threads(),
+                plain / fused
+            );
+        }
+    }
 }
