@@ -174,7 +174,7 @@ mod tests {
     fn tensors_are_let_go_of_whether_the_operator_succeeds_or_fails() {
         let dispatcher = Dispatcher::get().unwrap();
         let before = resident_kilobytes();
-        for round in 0..24 {
+        for round in 0..48 {
             let tensors = || [Tensor::ones([1 << 22], (Kind::Float, Device::Cpu))];
             let (parameters, gradients, means, squares) =
                 (tensors(), tensors(), tensors(), tensors());
@@ -191,9 +191,9 @@ mod tests {
             let result = dispatcher.call(c"aten::_fused_adamw_", &arguments);
             assert_eq!(result.is_ok(), round % 4 != 0, "{result:?}");
         }
-        // Of 64 MB a round, in 24 rounds.
+        // 64 MB a round make 3 GB, those refused 0.6; the allocator keeps some 200 MB of pages.
         let grown = resident_kilobytes().saturating_sub(before);
-        assert!(grown < 150_000, "{grown} kB");
+        assert!(grown < 400_000, "{grown} kB");
     }
 
     #[test]
