@@ -111,6 +111,8 @@ pub use score::Scorer;
 pub use tch;
 #[cfg(feature = "text")]
 pub use text::{TokenBatch, TokenizedText};
+#[cfg(feature = "train")]
+pub use torch::fused_adamw;
 pub use torch::parse_device;
 #[cfg(feature = "train")]
 pub use train::{

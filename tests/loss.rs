@@ -88,9 +88,11 @@ proptest! {
     ) {
         let want = oracle::rank_loss(&rewards);
         let narrow: Vec<f32> = rewards.iter().map(|&r| r as f32).collect();
-        let got = value(&rank_loss(&Tensor::from_slice(&narrow)).unwrap());
-        let tolerance = if want >= 1e-12 { 1e-6 * want } else { 1e-18 };
-        prop_assert!((got - want).abs() <= tolerance, "{got} is not {want}");
+        for fused in [true, false] {
+            let loss = RankLoss::new().fused(fused).forward(&Tensor::from_slice(&narrow)).unwrap();
+            let (got, tolerance) = (value(&loss), if want >= 1e-12 { 1e-6 * want } else { 1e-18 });
+            prop_assert!((got - want).abs() <= tolerance, "fused: {fused}: {got} is not {want}");
+        }
         let wide = value(&rank_loss(&Tensor::from_slice(&rewards)).unwrap());
         prop_assert!(close(wide, want, 1e-12), "{wide} is not {want}");
     }

@@ -126,26 +126,50 @@ impl Lists {
         self.uniform.filter(|_| self.ranks.is_none())
     }
 
-    /// For each list, its rewards' positions in the flat tensor, best first, and its runs of equal
-    /// rank: `(start, end)` within the list.
+    /// Whether every list is in order, best first.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.ranks.is_none()
+    }
+
+    /// Where each list begins, and the end of the last.
+    pub(crate) fn offsets(&self) -> &[usize] {
+        &self.offsets
+    }
+
+    /// For each list, its items best first.
     pub(crate) fn in_order(&self) -> impl Iterator<Item = OrderedList> + '_ {
-        self.offsets.windows(2).map(|w| {
-            let mut items: Vec<usize> = (w[0]..w[1]).collect();
-            let Some(ranks) = &self.ranks else {
-                let tie_ends = (1..=items.len()).collect();
-                return OrderedList { items, tie_ends };
-            };
-            items.sort_by(|&a, &b| ranks[a].total_cmp(&ranks[b]));
-            let mut tie_ends = vec![0; items.len()];
-            let mut end = items.len();
-            for at in (0..items.len()).rev() {
-                if at + 1 < items.len() && ranks[items[at]] != ranks[items[at + 1]] {
-                    end = at + 1;
-                }
-                tie_ends[at] = end;
+        (0..self.len()).map(|list| self.list_in_order(list))
+    }
+
+    /// The items of one list, best first.
+    pub(crate) fn list_in_order(&self, list: usize) -> OrderedList {
+        let mut items: Vec<usize> = (self.offsets[list]..self.offsets[list + 1]).collect();
+        let Some(ranks) = &self.ranks else {
+            let tie_ends = (1..=items.len()).collect();
+            return OrderedList { items, tie_ends };
+        };
+        items.sort_by(|&a, &b| ranks[a].total_cmp(&ranks[b]));
+        let mut tie_ends = vec![0; items.len()];
+        let mut end = items.len();
+        for at in (0..items.len()).rev() {
+            if at + 1 < items.len() && ranks[items[at]] != ranks[items[at + 1]] {
+                end = at + 1;
             }
-            OrderedList { items, tie_ends }
-        })
+            tie_ends[at] = end;
+        }
+        OrderedList { items, tie_ends }
+    }
+
+    /// All lists end to end, each one's items best first and its runs of equal rank by their end
+    /// within the list; `None` if all are in order as they are.
+    pub(crate) fn end_to_end(&self) -> Option<OrderedList> {
+        self.ranks.as_ref()?;
+        let mut all = OrderedList { items: Vec::new(), tie_ends: Vec::new() };
+        for list in self.in_order() {
+            all.items.extend(list.items);
+            all.tie_ends.extend(list.tie_ends);
+        }
+        Some(all)
     }
 }
 

@@ -19,9 +19,12 @@
 //! Everything is computed in f32 or wider. Valid pairs are selected before any arithmetic, so what
 //! stands in a slot that is not part of a list, a NaN included, has no effect on value or gradients.
 
+mod analytic;
+mod fused;
 mod lists;
 mod pair_function;
 mod pairs;
+mod pairwise;
 mod plackett_luce;
 
 use serde::{Deserialize, Serialize};
@@ -29,7 +32,6 @@ use tch::{Device, Kind, Tensor};
 
 pub use lists::Lists;
 pub use pair_function::PairFunction;
-use pairs::Pairs;
 
 use crate::torch::{compute_kind, upload_indices};
 use crate::{Error, Result};
@@ -137,6 +139,8 @@ pub struct RankLoss {
     scale: f64,
     margin: f64,
     centering: f64,
+    #[serde(default = "RankLoss::fused_by_default")]
+    fused: bool,
 }
 
 impl Default for RankLoss {
@@ -161,6 +165,7 @@ impl RankLoss {
             scale: 1.0,
             margin: function.default_margin(),
             centering: 0.0,
+            fused: RankLoss::fused_by_default(),
         }
     }
 
@@ -208,6 +213,36 @@ impl RankLoss {
     /// list-wise losses the mean over a list's pairs is added to the list's value.
     pub fn centering(self, weight: f64) -> RankLoss {
         RankLoss { centering: weight, ..self }
+    }
+
+    /// Whether value and gradient may be computed in one pass, with memory for the rewards and not
+    /// for their pairs; true unless set.
+    ///
+    /// | rewards | with `fused(true)` |
+    /// |---|---|
+    /// | f32 (or narrower) on a CPU, the logistic function, no margins per pair, tied pairs skipped | one pass over the pairs, each computed in f64, on libtorch's number of threads for long lists |
+    /// | anything else, of more than a million pairs | libtorch's expressions, a million pairs at a time |
+    /// | fewer; rewards that are not finite (in the first case); [`Reduction::None`]; Plackett–Luce | as with `fused(false)`: libtorch's expressions on all pairs at once |
+    ///
+    /// The values are the same but for rounding. In the first two cases the gradient is a constant
+    /// to libtorch: backward passes work as ever, but there are no **second derivatives** of the
+    /// loss (`create_graph`). Whoever needs them says `fused(false)`.
+    ///
+    /// ```
+    /// use reward_model::{tch::Tensor, RankLoss};
+    ///
+    /// let rewards = Tensor::from_slice(&[0.5_f32, 1.5, -0.5]).set_requires_grad(true);
+    /// let (one_pass, all_pairs) = (RankLoss::new(), RankLoss::new().fused(false));
+    /// let difference = one_pass.forward(&rewards)? - all_pairs.forward(&rewards)?;
+    /// assert!(difference.double_value(&[]).abs() < 1e-6);
+    /// # Ok::<(), reward_model::Error>(())
+    /// ```
+    pub fn fused(self, fused: bool) -> RankLoss {
+        RankLoss { fused, ..self }
+    }
+
+    fn fused_by_default() -> bool {
+        true
     }
 
     /// How values are put together.
@@ -329,66 +364,6 @@ impl RankLoss {
             });
         }
         Ok(())
-    }
-
-    fn pairwise_loss(
-        &self,
-        function: PairFunction,
-        rewards: &Tensor,
-        lists: &Lists,
-    ) -> Result<Tensor> {
-        let pairs = Pairs::new(lists, self.ties, rewards.device())?;
-        let margins = pairs.margins(lists, rewards)?;
-        if pairs.count == 0 {
-            // No value, yet connected to the graph, so that `backward` works on an odd batch.
-            let none = rewards.f_narrow(0, 0, 0)?;
-            return Ok(if self.reduction == Reduction::None { none } else { none.f_sum(None)? });
-        }
-        let winners = rewards.f_index_select(0, &pairs.winners)?;
-        let losers = rewards.f_index_select(0, &pairs.losers)?;
-        let difference = winners.f_sub(&losers)?;
-        let cost = |d: &Tensor, margins: Option<&Tensor>| -> Result<Tensor> {
-            let mut z = d.shallow_clone();
-            if self.scale != 1.0 {
-                z = z.f_mul_scalar(self.scale)?;
-            }
-            if self.margin != 0.0 {
-                z = z.f_sub_scalar(self.margin)?;
-            }
-            if let Some(margins) = margins {
-                z = z.f_sub(margins)?;
-            }
-            function.apply(&z)
-        };
-        let mut values = match &pairs.ties {
-            None => cost(&difference, margins.as_ref())?,
-            Some(ties) => {
-                let select = |positions: &Tensor| -> Result<(Tensor, Option<Tensor>)> {
-                    let margins = margins.as_ref().map(|m| m.f_index_select(0, positions));
-                    Ok((difference.f_index_select(0, positions)?, margins.transpose()?))
-                };
-                let (strict, strict_margins) = select(&ties.strict)?;
-                let (tied, tied_margins) = select(&ties.tied)?;
-                let both = cost(&tied, tied_margins.as_ref())?
-                    .f_add(&cost(&tied.f_neg()?, tied_margins.as_ref())?)?;
-                let strict = cost(&strict, strict_margins.as_ref())?;
-                Tensor::f_cat(&[strict, both.f_mul_scalar(0.5)?], 0)?
-                    .f_index_select(0, &ties.order)?
-            }
-        };
-        if self.centering != 0.0 {
-            let term = winners.f_add(&losers)?.f_square()?;
-            values = values.f_add(&term.f_mul_scalar(self.centering)?)?;
-        }
-        Ok(match self.reduction {
-            Reduction::Sum => values.f_sum(None)?,
-            Reduction::MeanPairs => values.f_mean(None)?,
-            Reduction::MeanPerList => match pairs.mean_per_list_weights(&values)? {
-                Some(weights) => values.f_mul(&weights)?.f_sum(None)?,
-                None => values.f_mean(None)?,
-            },
-            Reduction::None => values,
-        })
     }
 
     fn list_wise_loss(&self, rewards: &Tensor, lists: &Lists) -> Result<Tensor> {

@@ -3,11 +3,19 @@
 #[cfg(target_os = "linux")]
 mod cuda;
 mod device;
+#[cfg(all(target_os = "linux", feature = "train"))]
+mod dispatcher;
+#[cfg(feature = "train")]
+mod fused_adamw;
 #[cfg(feature = "models")]
 mod random;
 mod tensor;
 
 pub use device::parse_device;
+#[cfg(feature = "train")]
+pub use fused_adamw::fused_adamw;
+#[cfg(feature = "train")]
+pub(crate) use fused_adamw::{step as fused_adamw_step, Group, Hyperparameters};
 #[cfg(feature = "models")]
 pub(crate) use random::seeded;
 #[cfg(feature = "train")]

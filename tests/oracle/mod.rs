@@ -1,5 +1,8 @@
 //! Losses as double loops in f64, written from the formulas and sharing nothing with the crate.
 
+// Each test that includes it uses a part of it.
+#![allow(dead_code)]
+
 use reward_model::{Lists, PairFunction, RankLoss, Reduction, Ties};
 
 /// log(1 + e^x), which keeps its digits at both ends.
@@ -118,6 +121,39 @@ impl Case {
             }
             _ => unimplemented!(),
         }
+    }
+
+    /// For each reward, what pushes it up and what pushes it down: of a logistic loss that skips
+    /// ties, Σ scale · σ(−z) over the pairs it ought to win, and over those it ought to lose.
+    pub fn slopes(&self) -> Vec<(f64, f64)> {
+        let pairs_of = |list: &Vec<(f64, f64)>| {
+            let below = |a: f64| list.iter().filter(|item| item.1 > a).count();
+            list.iter().map(|item| below(item.1)).sum::<usize>()
+        };
+        let pairs: Vec<usize> = self.lists.iter().map(pairs_of).collect();
+        let answered = pairs.iter().filter(|&&pairs| pairs > 0).count();
+        let mut slopes = Vec::new();
+        for (list, &here) in self.lists.iter().zip(&pairs) {
+            let weight = match self.reduction {
+                Reduction::Sum => 1.0,
+                Reduction::MeanPairs => 1.0 / pairs.iter().sum::<usize>() as f64,
+                Reduction::MeanPerList => 1.0 / (here as f64 * answered as f64),
+                _ => unimplemented!(),
+            };
+            let push = |winner: f64, loser: f64| {
+                let z = self.scale * (winner - loser) - self.margin;
+                weight * self.scale / (1.0 + z.exp())
+            };
+            for &(reward, rank) in list {
+                let below = list.iter().filter(|item| item.1 > rank);
+                let above = list.iter().filter(|item| item.1 < rank);
+                slopes.push((
+                    below.map(|item| push(reward, item.0)).sum(),
+                    above.map(|item| push(item.0, reward)).sum(),
+                ));
+            }
+        }
+        slopes
     }
 
     /// The slope with respect to reward `i` of all lists laid end to end, by central differences.

@@ -1,0 +1,88 @@
+//! The logistic loss of f32 rewards on a CPU, value and gradient in one pass, without a tensor of
+//! pairs.
+//!
+//! Memory is O(items). Arithmetic is f64 on rewards as they are, so the result is the formula's,
+//! rounded once to f32. `rows` has what is done for the pairs of a list, `short` for those of short
+//! lists side by side; `parallel` divides a batch.
+
+mod lanes;
+mod parallel;
+mod product;
+mod rows;
+mod short;
+
+use tch::{Device, Kind, Tensor};
+
+use self::parallel::{Batch, Cost};
+use super::{analytic, Lists, Reduction};
+use crate::Result;
+
+/// What a pair costs, log(1 + e^−z) with z = scale · (r_w − r_l) − margin, and what becomes of it.
+pub(super) struct Settings {
+    pub scale: f64,
+    pub margin: f64,
+    pub reduction: Reduction,
+}
+
+/// The loss of rewards `[N]`, tied pairs skipped, lists without margins of their own; `None` if
+/// this is not the way to compute it: on another device, in another dtype, with rewards that are
+/// not finite, or without a pair.
+pub(super) fn forward(
+    settings: &Settings,
+    rewards: &Tensor,
+    lists: &Lists,
+) -> Result<Option<Tensor>> {
+    if rewards.device() != Device::Cpu || rewards.f_kind()? != Kind::Float {
+        return Ok(None);
+    }
+    let mut values = vec![0f32; lists.items()];
+    rewards.f_copy_data(&mut values, lists.items())?;
+    let order = lists.end_to_end();
+    let value_at = |at: usize| f64::from(values[order.as_ref().map_or(at, |o| o.items[at])]);
+    let scaled: Vec<f64> = (0..values.len()).map(|at| settings.scale * value_at(at)).collect();
+    if !scaled.iter().all(|reward| reward.is_finite()) {
+        return Ok(None);
+    }
+    let mut batch = Batch {
+        rewards: scaled,
+        losers_from: None,
+        offsets: lists.offsets().to_vec(),
+        weights: None,
+        margin: settings.margin,
+    };
+    let items = order.map(|order| {
+        if order.has_ties() {
+            batch.losers_from = Some(order.tie_ends);
+        }
+        order.items
+    });
+    let per_list = batch.pairs_per_list();
+    let pairs: usize = per_list.iter().sum();
+    if pairs == 0 {
+        return Ok(None);
+    }
+    let mut weight = 1.0;
+    match settings.reduction {
+        Reduction::Sum => {}
+        Reduction::MeanPairs => weight /= pairs as f64,
+        Reduction::MeanPerList => {
+            weight /= per_list.iter().filter(|&&pairs| pairs > 0).count() as f64;
+            batch.weights = Some(per_list.iter().map(|&pairs| 1.0 / pairs as f64).collect());
+        }
+        Reduction::None => return Ok(None),
+    }
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    let Cost { value, gradient } = batch.cost(pairs, threads, rewards.requires_grad());
+    let value = weight * value;
+    let Some(slopes) = gradient else {
+        return Ok(Some(Tensor::f_from_slice(&[value as f32])?.f_reshape([0i64; 0])?));
+    };
+    let weight = weight * settings.scale;
+    let mut gradient = values;
+    for (at, slope) in slopes.iter().enumerate() {
+        gradient[items.as_ref().map_or(at, |items| items[at])] = (weight * slope) as f32;
+    }
+    let gradient = Tensor::f_from_slice(&gradient)?;
+    let loss = analytic::scalar(rewards, &gradient, |loss| Ok(loss.f_fill_(value).map(|_| ())?))?;
+    Ok(Some(loss))
+}
