@@ -92,6 +92,12 @@ struct Arguments {
     /// Steps from one evaluation to the next [default: an epoch]
     #[arg(long, value_name = "N")]
     evaluate_every: Option<u64>,
+    /// The share of orders that are taken to be wrong [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    label_smoothing: Option<f64>,
+    /// Weight of the term that keeps rewards near 0 [default: 0]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    centering: Option<f64>,
     /// Keep the weights that do best on the held-out lists, not the last ones
     #[arg(long)]
     keep_best: bool,
@@ -240,6 +246,12 @@ fn settings(arguments: &Arguments, lists: usize) -> Result<TrainConfig> {
     take!(layer_decay, max_skipped_steps, checkpoint_minutes, seed);
     take_optional!(micro_batch_size, head_learning_rate, evaluate_every, best_by, patience);
     take_optional!(checkpoint_steps, threads);
+    if let Some(share) = arguments.label_smoothing {
+        config.loss = config.loss.label_smoothing(share);
+    }
+    if let Some(weight) = arguments.centering {
+        config.loss = config.loss.centering(weight);
+    }
     config.keep_best |= arguments.keep_best;
     config.dropout &= !arguments.no_dropout;
     config.check()?;

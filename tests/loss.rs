@@ -499,3 +499,31 @@ fn cuda_agrees_with_cpu() {
         }
     }
 }
+
+/// (1 − ε) f(d) + ε f(−d), for every function, with ties and margins, and as settings.
+#[test]
+fn smoothed_labels_are_wrong_ones_in_part() {
+    use reward_model::PairFunction::{Hinge, Logistic, Sigmoid, SquaredHinge};
+    let rewards = Tensor::from_slice(&[0.5f64, -1.0, 2.0, 0.25]);
+    let lists = Lists::from_lengths(&[4]).with_ranks(&[1., 2., 2., 3.]).unwrap();
+    let backwards = Lists::from_lengths(&[4]).with_ranks(&[3., 2., 2., 1.]).unwrap();
+    for function in [Logistic, Sigmoid, Hinge, SquaredHinge] {
+        for ties in [Ties::Skip, Ties::Half] {
+            let loss = RankLoss::pairwise(function).scale(0.7).margin(0.3).ties(ties);
+            let value = |loss: RankLoss, lists: &Lists| {
+                loss.forward_lists(&rewards, lists).unwrap().double_value(&[])
+            };
+            let expected = 0.8 * value(loss, &lists) + 0.2 * value(loss, &backwards);
+            let smoothed = loss.label_smoothing(0.2);
+            approx::assert_relative_eq!(value(smoothed, &lists), expected, max_relative = 1e-12);
+            let json = serde_json::to_string(&smoothed).unwrap();
+            assert_eq!(serde_json::from_str::<RankLoss>(&json).unwrap(), smoothed);
+        }
+    }
+    for share in [-0.1, 0.5, f64::NAN] {
+        let error = RankLoss::new().label_smoothing(share).check().unwrap_err();
+        assert!(error.to_string().starts_with("label_smoothing = "), "{error}");
+    }
+    assert!(RankLoss::plackett_luce().label_smoothing(0.1).check().is_err());
+    assert!(serde_json::from_str::<RankLoss>(r#"{"scal": 2.0}"#).is_err());
+}

@@ -382,3 +382,48 @@ fn every_loss_trains() {
     };
     assert!(cost([1., 2., 3.]) < cost([3., 2., 1.]));
 }
+
+/// Written and read as TOML and JSON, whole and in part; unknown names are refused.
+#[test]
+fn settings_are_files() {
+    let place = tempfile::tempdir().unwrap();
+    let config = TrainConfig {
+        trains: "last:2".parse().unwrap(),
+        head_learning_rate: Some(1e-3),
+        micro_batch_size: Some(3),
+        schedule: reward_model::Schedule::Cosine,
+        best_by: Some("kendall_tau".into()),
+        loss: RankLoss::new().reduction(Reduction::Sum).label_smoothing(0.1),
+        ..config()
+    };
+    let write = |name: &str, text: String| {
+        let path = place.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let toml = write("a.toml", config.to_toml().unwrap());
+    assert_eq!(TrainConfig::read(toml).unwrap(), config);
+    let json = write("a.json", serde_json::to_string(&config).unwrap());
+    assert_eq!(TrainConfig::read(json).unwrap(), config);
+
+    let some = write("some.toml", "epochs = 7\n[loss]\nreduction = \"sum\"\n".into());
+    let some = TrainConfig::read(some).unwrap();
+    assert_eq!((some.epochs, some.loss), (7, RankLoss::new().reduction(Reduction::Sum)));
+    assert_eq!(
+        TrainConfig { epochs: 3, loss: TrainConfig::default().loss, ..some },
+        TrainConfig::default()
+    );
+
+    for (name, text) in [("b.toml", "epoch = 7"), ("b.json", "{\"epochs\": -1}"), ("b.json", "{")] {
+        let path = write(name, text.into());
+        let message = TrainConfig::read(&path).unwrap_err().to_string();
+        assert!(message.starts_with(&path.display().to_string()), "{message}");
+    }
+
+    let wrong = TrainConfig { epochs: 0, beta1: 1.0, patience: Some(0), ..TrainConfig::default() };
+    assert_eq!(
+        wrong.check().unwrap_err().to_string(),
+        "epochs = 0: must be finite and at least 1\nbeta1 = 1: must be finite and from 0 to below 1\n\
+         patience = 0: must be finite and at least 1"
+    );
+}

@@ -132,6 +132,7 @@ enum Kernel {
 /// # Ok::<(), reward_model::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct RankLoss {
     kernel: Kernel,
     reduction: Reduction,
@@ -139,7 +140,7 @@ pub struct RankLoss {
     scale: f64,
     margin: f64,
     centering: f64,
-    #[serde(default = "RankLoss::fused_by_default")]
+    label_smoothing: f64,
     fused: bool,
 }
 
@@ -165,7 +166,8 @@ impl RankLoss {
             scale: 1.0,
             margin: function.default_margin(),
             centering: 0.0,
-            fused: RankLoss::fused_by_default(),
+            label_smoothing: 0.0,
+            fused: true,
         }
     }
 
@@ -215,6 +217,27 @@ impl RankLoss {
         RankLoss { centering: weight, ..self }
     }
 
+    /// The share ε of labels that are taken to be wrong: an ordered pair costs
+    /// (1 − ε) f(d) + ε f(−d), margins included, in place of f(d). From 0 to below one half, 0 unless
+    /// set; list-wise losses have no pairs to apply it to, and refuse it.
+    ///
+    /// Source: Mitchell 2023, "A note on DPO with noisy preferences" (conservative DPO), as
+    /// `label_smoothing` of TRL's DPOTrainer.
+    ///
+    /// ```
+    /// use reward_model::{tch::Tensor, RankLoss};
+    ///
+    /// let rewards = Tensor::from_slice(&[1.0_f64, 0.0]);
+    /// let loss = RankLoss::new().label_smoothing(0.1).forward(&rewards)?;
+    /// let softplus = |x: f64| x.exp().ln_1p();
+    /// let expected = 0.9 * softplus(-1.0) + 0.1 * softplus(1.0);
+    /// assert!((loss.double_value(&[]) - expected).abs() < 1e-12);
+    /// # Ok::<(), reward_model::Error>(())
+    /// ```
+    pub fn label_smoothing(self, share: f64) -> RankLoss {
+        RankLoss { label_smoothing: share, ..self }
+    }
+
     /// Whether value and gradient may be computed in one pass, with memory for the rewards and not
     /// for their pairs; true unless set.
     ///
@@ -241,13 +264,14 @@ impl RankLoss {
         RankLoss { fused, ..self }
     }
 
-    fn fused_by_default() -> bool {
-        true
-    }
-
     /// How values are put together.
     pub fn get_reduction(&self) -> Reduction {
         self.reduction
+    }
+
+    /// What becomes of tied pairs.
+    pub fn get_ties(&self) -> Ties {
+        self.ties
     }
 
     /// The loss of rewards `[..., K]`, each row a list in order, best first.
@@ -354,6 +378,16 @@ impl RankLoss {
         }
         if !(self.centering.is_finite() && self.centering >= 0.0) {
             return out("centering", self.centering, "must be finite and not negative");
+        }
+        if !(0.0..0.5).contains(&self.label_smoothing) {
+            return out("label_smoothing", self.label_smoothing, "must be from 0 to below 0.5");
+        }
+        if self.kernel == Kernel::PlackettLuce && self.label_smoothing != 0.0 {
+            return out(
+                "label_smoothing",
+                self.label_smoothing,
+                "Plackett-Luce has no pairs; use 0",
+            );
         }
         if self.kernel == Kernel::PlackettLuce && self.reduction == Reduction::MeanPairs {
             return Err(Error::Config {

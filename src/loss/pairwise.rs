@@ -21,6 +21,7 @@ impl RankLoss {
     ) -> Result<Tensor> {
         let plain = function == PairFunction::Logistic
             && self.centering == 0.0
+            && self.label_smoothing == 0.0
             && lists.margins().is_none()
             && (self.ties == Ties::Skip || lists.is_in_order());
         if self.fused && plain {
@@ -113,8 +114,15 @@ impl RankLoss {
             }
             function.apply(&z)
         };
+        let smoothed = |d: &Tensor, margins: Option<&Tensor>| -> Result<Tensor> {
+            let right = cost(d, margins)?;
+            match self.label_smoothing {
+                0.0 => Ok(right),
+                share => Ok(right.f_lerp(&cost(&d.f_neg()?, margins)?, share)?),
+            }
+        };
         let mut values = match &pairs.ties {
-            None => cost(&difference, margins.as_ref())?,
+            None => smoothed(&difference, margins.as_ref())?,
             Some(ties) => {
                 let select = |positions: &Tensor| -> Result<(Tensor, Option<Tensor>)> {
                     let margins = margins.as_ref().map(|m| m.f_index_select(0, positions));
@@ -124,7 +132,7 @@ impl RankLoss {
                 let (tied, tied_margins) = select(&ties.tied)?;
                 let both = cost(&tied, tied_margins.as_ref())?
                     .f_add(&cost(&tied.f_neg()?, tied_margins.as_ref())?)?;
-                let strict = cost(&strict, strict_margins.as_ref())?;
+                let strict = smoothed(&strict, strict_margins.as_ref())?;
                 Tensor::f_cat(&[strict, both.f_mul_scalar(0.5)?], 0)?
                     .f_index_select(0, &ties.order)?
             }

@@ -9,7 +9,7 @@ use crate::model::{Mode, RewardModel};
 use crate::score::{self, Scorer};
 use crate::text::Tokenizer;
 use crate::torch::to_vec_f32;
-use crate::{Error, Lists, RankLoss, RankedList, Reduction, Result, TokenBatch};
+use crate::{Error, Lists, RankLoss, RankedList, Reduction, Result, Ties, TokenBatch};
 
 /// Scores that order the responses of each list as people have: the objective of
 /// [`Trainer::train`](crate::Trainer::train).
@@ -69,6 +69,10 @@ impl Objective for RankedLists {
         let metrics = meter.metrics();
         let weight = match self.loss.get_reduction() {
             Reduction::MeanPerList => Some(targets.len() as f64),
+            Reduction::MeanPairs if self.loss.get_ties() == Ties::Half => {
+                let pairs = |ranks: &&Vec<usize>| ranks.len() * ranks.len().saturating_sub(1) / 2;
+                Some(targets.iter().map(pairs).sum::<usize>() as f64)
+            }
             Reduction::MeanPairs => Some(metrics.pairs as f64),
             Reduction::Sum | Reduction::None => None,
         };
