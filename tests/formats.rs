@@ -251,12 +251,6 @@ fn a_format_that_is_named_is_taken() {
     let path = file(folder.path(), "a.jsonl", r#"{"responses": ["a"], "answers": []}"#);
     let options = ReadOptions::default().with_format(Format::Nectar);
     let error = data::open_with(&path, &options).unwrap().next().unwrap().unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("responses: is empty; a ranked list needs at least one response")
-            == false
-    );
     assert!(error.to_string().contains(":1: answers: is empty"), "{error}");
 
     for format in ["tsv", "jsonl", "nectar", "open-assistant", "help-steer3", "nemo"] {

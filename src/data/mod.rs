@@ -94,6 +94,7 @@ mod nemo;
 mod open_assistant;
 mod options;
 mod reader;
+mod report;
 mod source;
 mod spool;
 mod tsv;
@@ -112,6 +113,7 @@ pub use labelled::{Label, LabelledText};
 pub use lines::MAX_LINE_BYTES;
 pub use options::ReadOptions;
 pub use reader::Reader;
+pub use report::{DataReport, Lengths, Overlap, Reporter, Split, SplitReport};
 
 use source::{Content, Source};
 
