@@ -120,6 +120,9 @@ struct Arguments {
     /// says from a backbone]
     #[arg(long, value_name = "N")]
     max_length: Option<usize>,
+    /// Stop with an error if training data would be left out or cut
+    #[arg(long)]
+    strict: bool,
     /// Seeds weights, shuffling and dropout [default: 0]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
@@ -253,6 +256,7 @@ fn settings(arguments: &Arguments, lists: usize) -> Result<TrainConfig> {
         config.loss = config.loss.centering(weight);
     }
     config.keep_best |= arguments.keep_best;
+    config.strict |= arguments.strict;
     config.dropout &= !arguments.no_dropout;
     config.check()?;
     Ok(config)
@@ -271,7 +275,7 @@ fn fit(
     let objective = RankedLists { loss: trainer.config().loss };
     let named: Vec<EvaluationSet<RankedList>> =
         sets.iter().map(|(name, examples)| EvaluationSet { name, examples }).collect();
-    let result = trainer.fit_and_evaluate(&objective, train, &named, &mut |event| {
+    let result = trainer.fit_and_evaluate(&objective, &train, &named, &mut |event| {
         progress.show(event);
         interrupts.check()
     });

@@ -307,7 +307,13 @@ fn files_that_cannot_be_read() {
         assert!(matches!(data::read(&path), Err(Error::Io { .. })));
     }
     let csv = write_to(folder.path(), "a.csv", b"a,b\n");
-    assert!(matches!(data::open(&csv), Err(Error::InvalidArgument(_))));
+    let expected = format!(
+        "{}:1: the first row must name the columns, such as prompt, chosen and rejected; found a, b",
+        csv.display()
+    );
+    assert_eq!(data::open(&csv).unwrap_err().to_string(), expected);
+    let unknown = write_to(folder.path(), "a.txt", b"a\tb\n");
+    assert!(matches!(data::open(&unknown), Err(Error::InvalidArgument(_))));
 
     for content in ["", "\n\n", "\u{feff}"] {
         let empty = write_to(folder.path(), "empty.jsonl", content.as_bytes());

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess};
 use serde_json::error::Category;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Problem;
 
@@ -53,6 +53,32 @@ pub(super) fn number(field: &dyn Display, value: Value) -> Result<f64, Problem> 
 
 pub(super) fn wrong_type(field: &dyn Display, expected: &str, found: &Value) -> Problem {
     Problem::of_field(field.to_string(), format!("expected {expected}, found {}", named(found)))
+}
+
+pub(super) fn missing(field: &dyn Display, expected: &str) -> Problem {
+    Problem::of_field(field.to_string(), format!("is missing; expected {expected}"))
+}
+
+pub(super) fn object(
+    field: &dyn Display,
+    expected: &str,
+    value: Value,
+) -> Result<Map<String, Value>, Problem> {
+    match value {
+        Value::Object(fields) => Ok(fields),
+        other => Err(wrong_type(field, expected, &other)),
+    }
+}
+
+/// The field `key` of the object that is called `field`, which it must have; `null` is none.
+pub(super) fn take(
+    field: &dyn Display,
+    fields: &mut Map<String, Value>,
+    key: &str,
+    expected: &str,
+) -> Result<Value, Problem> {
+    let value = fields.get_mut(key).map(Value::take).filter(|value| !value.is_null());
+    value.ok_or_else(|| missing(&format_args!("{field}.{key}"), expected))
 }
 
 fn named(value: &Value) -> String {

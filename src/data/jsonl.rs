@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::json::{self, array, number, Object};
 use super::messages::{words, Words};
-use super::Problem;
-use crate::{Message, RankedList, Ranking, Response};
+use super::{listed, Problem};
+use crate::{Message, RankedList, Response};
 
 pub(super) fn parse(line: &str) -> Result<RankedList, Problem> {
     json::parse::<Fields>(line)?.into_list()
@@ -67,13 +67,9 @@ fn ranked(
 
 fn pair(prompt: Option<Words>, chosen: Value, rejected: Value) -> Result<RankedList, Problem> {
     let pair = vec![words(&"chosen", chosen)?, words(&"rejected", rejected)?];
-    list(prompt, pair, None).map_err(|mut problem| {
-        // On the line there is no list of responses to count in.
-        problem.field = problem.field.map(|field| {
-            field.replace("responses[0]", "chosen").replace("responses[1]", "rejected")
-        });
-        problem
-    })
+    // On the line there is no list of responses to count in.
+    list(prompt, pair, None)
+        .map_err(|p| p.renamed("responses[0]", "chosen").renamed("responses[1]", "rejected"))
 }
 
 fn list(
@@ -81,43 +77,9 @@ fn list(
     responses: Vec<Words>,
     ranks: Option<Vec<f64>>,
 ) -> Result<RankedList, Problem> {
-    let texts: Option<Vec<&str>> = responses.iter().map(Words::text).collect();
-    if let Some(texts) = texts {
-        let list = match ranks {
-            Some(ranks) => RankedList::with_ranks(texts, &ranks)?,
-            None => RankedList::new(texts)?,
-        };
-        return Ok(match prompt {
-            Some(Words::Text(prompt)) => list.with_prompt(prompt),
-            Some(Words::Messages(messages)) => list.with_conversation(messages),
-            None => list,
-        });
-    }
-    let prompt = match prompt {
-        Some(Words::Text(text)) if !text.is_empty() => {
-            let message = "is a string, but there are responses of messages; give messages";
-            return Err(Problem::of_field("prompt", message));
-        }
-        Some(Words::Messages(messages)) => Some(messages),
-        _ => None,
-    };
-    let responses: Vec<Vec<Message>> = responses.into_iter().map(Words::into_messages).collect();
-    let ranking = match ranks {
-        Some(ranks) if ranks.len() == responses.len() => Ranking::from_ranks(&ranks)?,
-        Some(ranks) => {
-            let message = format!(
-                "holds {} numbers for {} responses; give one for each",
-                ranks.len(),
-                responses.len()
-            );
-            return Err(Problem::of_field("ranks", message));
-        }
-        None => {
-            let order: Vec<f64> = (1..=responses.len()).map(|rank| rank as f64).collect();
-            Ranking::from_ranks(&order)?
-        }
-    };
-    Ok(RankedList::from_conversations(prompt, responses, &ranking)?)
+    let best_first = || (1..=responses.len()).map(|rank| rank as f64).collect();
+    let ranks = ranks.unwrap_or_else(best_first);
+    listed::by_rank(prompt, responses, &ranks)
 }
 
 fn not_of_a_pair(field: &str) -> Problem {

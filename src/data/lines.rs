@@ -2,6 +2,7 @@
 //! counts.
 
 use std::io::{self, BufRead, Read};
+use std::str::Utf8Error;
 
 use super::Problem;
 
@@ -54,12 +55,9 @@ impl<R: BufRead> Lines<R> {
     fn give(&mut self) -> Line<'_> {
         self.given += 1;
         let line = if self.given < self.read {
-            Err(Problem::of_line("the line is blank; remove it, or put back what it lost"))
+            Err(blank())
         } else if self.too_long {
-            Err(Problem::of_line(format!(
-                "the line is longer than {} bytes; is a line break lost?",
-                self.limit
-            )))
+            Err(too_long(self.limit))
         } else {
             utf8(&self.buffer)
         };
@@ -82,31 +80,46 @@ impl<R: BufRead> Lines<R> {
             }
             self.buffer = Vec::new();
         }
-        for end in [b"\n", b"\r"] {
-            if self.buffer.ends_with(end) {
-                self.buffer.pop();
-            }
-        }
-        if self.read == 1 && self.buffer.starts_with(BYTE_ORDER_MARK) {
-            self.buffer.drain(..BYTE_ORDER_MARK.len());
-        }
+        strip(&mut self.buffer, self.read == 1);
         Ok(true)
     }
 }
 
-fn is_blank(line: &[u8]) -> bool {
+/// Takes off the end of a line, and the byte-order mark of a file's first one.
+pub(super) fn strip(line: &mut Vec<u8>, is_first: bool) {
+    for end in [b"\n", b"\r"] {
+        if line.ends_with(end) {
+            line.pop();
+        }
+    }
+    if is_first && line.starts_with(BYTE_ORDER_MARK) {
+        line.drain(..BYTE_ORDER_MARK.len());
+    }
+}
+
+pub(super) fn is_blank(line: &[u8]) -> bool {
     line.iter().all(|&byte| byte == b' ')
 }
 
+pub(super) fn blank() -> Problem {
+    Problem::of_line("the line is blank; remove it, or put back what it lost")
+}
+
+pub(super) fn too_long(limit: u64) -> Problem {
+    Problem::of_line(format!("the line is longer than {limit} bytes; is a line break lost?"))
+}
+
 fn utf8(line: &[u8]) -> Result<&str, Problem> {
-    std::str::from_utf8(line).map_err(|error| {
-        let good = error.valid_up_to();
-        let byte = line.get(good).copied().unwrap_or_default();
-        Problem::of_line(format!(
-            "not UTF-8: byte {byte:#04x} at column {}; save the file as UTF-8",
-            good + 1
-        ))
-    })
+    std::str::from_utf8(line).map_err(|error| not_utf8(line, error))
+}
+
+pub(super) fn not_utf8(line: &[u8], error: Utf8Error) -> Problem {
+    let good = error.valid_up_to();
+    let byte = line.get(good).copied().unwrap_or_default();
+    Problem::of_line(format!(
+        "not UTF-8: byte {byte:#04x} at column {}; save the file as UTF-8",
+        good + 1
+    ))
 }
 
 #[cfg(test)]

@@ -21,6 +21,16 @@ impl Words {
         }
     }
 
+    /// Whether the first of several messages says exactly this.
+    pub fn begins_with(&self, text: &str) -> bool {
+        match self {
+            Words::Text(_) => false,
+            Words::Messages(messages) => {
+                messages.len() > 1 && messages.first().is_some_and(|first| first.content == text)
+            }
+        }
+    }
+
     /// A text among messages is one of the assistant.
     pub fn into_messages(self) -> Vec<Message> {
         match self {

@@ -76,99 +76,86 @@
 //! # Ok::<(), reward_model::Error>(())
 //! ```
 
+mod csv;
+mod dataset;
+mod format;
+mod help_steer;
+mod indexed;
 mod json;
+mod json_array;
 mod jsonl;
 mod labelled;
+mod line_index;
 mod lines;
+mod listed;
 mod messages;
+mod nectar;
+mod nemo;
+mod open_assistant;
+mod options;
 mod reader;
+mod report;
+mod source;
+mod spool;
 mod tsv;
+mod ultra_feedback;
+mod unpack;
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, StdinLock};
 use std::path::Path;
 
+pub use dataset::Dataset;
+pub use format::Format;
+pub use indexed::IndexedFile;
 pub use labelled::{Label, LabelledText};
 pub use lines::MAX_LINE_BYTES;
+pub use options::ReadOptions;
 pub use reader::Reader;
+pub use report::{DataReport, Lengths, Overlap, Reporter, Split, SplitReport};
+
+use source::{Content, Source};
 
 use crate::{Error, RankedList, Result};
 
-/// How ranked lists are written; the [module](self) describes each format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Format {
-    /// Responses, best first, separated by tabs.
-    Tsv,
-    /// A JSON object on each line.
-    Jsonl,
-}
+/// What reads a record, given its file's format.
+type Parse<T> = fn(Format, &str) -> Result<T, Problem>;
 
-impl Format {
-    /// The format that a file's extension tells: `.tsv`, or `.jsonl`, `.ndjson` and `.json` (which
-    /// is read line by line too), in small or capital letters.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidArgument`] for any other extension, or none.
-    pub fn of_path(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let extension = path.extension().map(OsStr::to_ascii_lowercase);
-        match extension.as_deref().and_then(OsStr::to_str) {
-            Some("tsv") => Ok(Self::Tsv),
-            Some("jsonl" | "ndjson" | "json") => Ok(Self::Jsonl),
-            _ => Err(Error::InvalidArgument(format!(
-                "{}: {}; expected .tsv, .jsonl, .ndjson or .json",
-                path.display(),
-                match extension {
-                    Some(extension) => {
-                        format!("the extension .{} is of no known format", extension.display())
-                    }
-                    None => "no extension tells the format".to_owned(),
-                }
-            ))),
-        }
-    }
-
-    fn parse(self, line: &str) -> Result<RankedList, Problem> {
-        match self {
-            Self::Tsv => tsv::parse(line),
-            Self::Jsonl => jsonl::parse(line),
-        }
-    }
-}
-
-/// Opens a file of ranked lists, in the [`Format`] of its extension.
+/// Opens a file of ranked lists, in any of the [formats](self#formats) and
+/// [containers](self#containers): what its name and its first record tell.
+///
+/// [`Reader::format`] says which format was taken.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if the file cannot be opened or is a directory, [`Error::InvalidArgument`] if its
-/// extension tells no format.
+/// [`Error::Io`] if the file cannot be opened or unpacked or is a directory,
+/// [`Error::InvalidArgument`] if neither its name nor its content tells a format, [`Error::Data`]
+/// if a JSON array, CSV or OpenAssistant's data, which are gone through at once, are broken.
 pub fn open(path: impl AsRef<Path>) -> Result<Reader<BufReader<File>>> {
-    let path = path.as_ref();
-    let file = open_file(path)?;
-    Ok(Reader::new(file, path.display().to_string(), Format::of_path(path)?))
+    open_with(path, &ReadOptions::default())
 }
 
-/// Opens a JSONL file of labelled texts.
+/// The same as [`open`], with options.
 ///
 /// # Errors
 ///
-/// [`Error::Io`] if the file cannot be opened or is a directory, [`Error::InvalidArgument`] if its
-/// extension is not that of [`Format::Jsonl`].
+/// Those of [`open`].
+pub fn open_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Reader<BufReader<File>>> {
+    let source = Source::open(path.as_ref(), options, Content::Lists)?;
+    let parse = source.parse();
+    Ok(Reader::over(buffered(source.file), source.name, Some(source.format), parse))
+}
+
+/// Opens a file of labelled texts, in JSONL or another [container](self#containers).
+///
+/// # Errors
+///
+/// Those of [`open`]; [`Error::InvalidArgument`] for TSV.
 pub fn open_labelled(path: impl AsRef<Path>) -> Result<Reader<BufReader<File>, LabelledText>> {
-    let path = path.as_ref();
-    let file = open_file(path)?;
-    match Format::of_path(path)? {
-        Format::Jsonl => Ok(Reader::labelled(file, path.display().to_string())),
-        Format::Tsv => Err(Error::InvalidArgument(format!(
-            "{}: labelled texts are read from JSONL, not from TSV; write one object such as \
-             {{\"text\": \"...\", \"label\": 1}} on each line of a .jsonl file",
-            path.display()
-        ))),
-    }
+    let options = ReadOptions::default();
+    let Source { file, name, .. } = Source::open(path.as_ref(), &options, Content::Labelled)?;
+    Ok(Reader::labelled(buffered(file), name))
 }
 
 /// Reads a whole file of ranked lists.
@@ -192,12 +179,8 @@ pub fn read_labelled(path: impl AsRef<Path>) -> Result<Vec<LabelledText>> {
     all(path, open_labelled(path)?, "labelled text")
 }
 
-fn open_file(path: &Path) -> Result<BufReader<File>> {
-    let file = File::open(path).map_err(Error::io("read", path))?;
-    if file.metadata().map_err(Error::io("read", path))?.is_dir() {
-        return Err(Error::io("read", path)(io::ErrorKind::IsADirectory.into()));
-    }
-    Ok(BufReader::with_capacity(1 << 16, file))
+fn buffered(file: File) -> BufReader<File> {
+    BufReader::with_capacity(1 << 16, file)
 }
 
 fn all<T>(path: &Path, items: impl Iterator<Item = Result<T>>, noun: &str) -> Result<Vec<T>> {
@@ -234,6 +217,20 @@ impl Problem {
     fn of_field(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self { field: Some(field.into()), message: message.into() }
     }
+
+    fn at(self, source_name: &str, line: u64) -> Error {
+        let Self { field, message } = self;
+        Error::Data { source_name: source_name.to_owned(), line, field, message }
+    }
+
+    /// The same, where a file calls a part of the list by another name.
+    fn renamed(mut self, from: &str, to: &str) -> Self {
+        let rest = self.field.as_deref().and_then(|field| field.strip_prefix(from));
+        if let Some(rest) = rest {
+            self.field = Some(format!("{to}{rest}"));
+        }
+        self
+    }
 }
 
 impl From<Error> for Problem {
@@ -252,35 +249,6 @@ impl fmt::Display for Problem {
         match &self.field {
             Some(field) => write!(f, "{field}: {}", self.message),
             None => f.write_str(&self.message),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn extensions_tell_the_format() {
-        for (path, format) in [
-            ("a.tsv", Format::Tsv),
-            ("a.b/c.TSV", Format::Tsv),
-            ("a.tsv.jsonl", Format::Jsonl),
-            ("a.ndjson", Format::Jsonl),
-            ("a.Json", Format::Jsonl),
-        ] {
-            assert_eq!(Format::of_path(path).unwrap(), format, "{path}");
-        }
-        for (path, expected) in [
-            ("a.csv", "a.csv: the extension .csv is of no known format"),
-            ("a.jsonl.gz", "a.jsonl.gz: the extension .gz is of no known format"),
-            ("tsv", "tsv: no extension tells the format"),
-            (".tsv", ".tsv: no extension tells the format"),
-        ] {
-            assert_eq!(
-                Format::of_path(path).unwrap_err().to_string(),
-                format!("{expected}; expected .tsv, .jsonl, .ndjson or .json")
-            );
         }
     }
 }

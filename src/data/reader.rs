@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::iter::FusedIterator;
 
 use super::lines::Lines;
-use super::{labelled, Format, Problem};
+use super::{labelled, Format, Parse};
 use crate::{Error, LabelledText, RankedList, Result};
 
 /// The ranked lists of a stream, or its labelled texts, one a line: an iterator of [`Result`]s.
@@ -27,7 +27,7 @@ pub struct Reader<R, T = RankedList> {
     lines: Lines<R>,
     source_name: String,
     format: Option<Format>,
-    parse: fn(Format, &str) -> Result<T, Problem>,
+    parse: Parse<T>,
     ended: bool,
 }
 
@@ -37,8 +37,8 @@ impl<R: BufRead> Reader<R> {
         Self::over(reader, source_name.into(), Some(format), Format::parse)
     }
 
-    /// A reader that takes the format from the first line that holds text: [`Format::Jsonl`] if
-    /// its first character other than white space is `{`, else [`Format::Tsv`].
+    /// A reader that takes the format from the first line that holds text: by the names of its
+    /// fields if its first character other than white space is `{`, else [`Format::Tsv`].
     pub fn sniff(reader: R, source_name: impl Into<String>) -> Self {
         Self::over(reader, source_name.into(), None, Format::parse)
     }
@@ -64,12 +64,19 @@ impl<R: BufRead> Reader<R, LabelledText> {
     }
 }
 
+impl<R, T> Reader<R, T> {
+    /// The format; `None` while a sniffing reader has seen no line.
+    pub fn format(&self) -> Option<Format> {
+        self.format
+    }
+}
+
 impl<R: BufRead, T> Reader<R, T> {
-    fn over(
+    pub(super) fn over(
         reader: R,
         source_name: String,
         format: Option<Format>,
-        parse: fn(Format, &str) -> Result<T, Problem>,
+        parse: Parse<T>,
     ) -> Self {
         Self { lines: Lines::new(reader), source_name, format, parse, ended: false }
     }
@@ -94,24 +101,11 @@ impl<R: BufRead, T> Iterator for Reader<R, T> {
             }
         };
         let item = text.and_then(|text| {
-            let format = *self.format.get_or_insert_with(|| sniff(text));
+            let format = *self.format.get_or_insert_with(|| Format::of_line(text));
             (self.parse)(format, text)
         });
-        Some(item.map_err(|problem| Error::Data {
-            source_name: self.source_name.clone(),
-            line,
-            field: problem.field,
-            message: problem.message,
-        }))
+        Some(item.map_err(|problem| problem.at(&self.source_name, line)))
     }
 }
 
 impl<R: BufRead, T> FusedIterator for Reader<R, T> {}
-
-fn sniff(line: &str) -> Format {
-    if line.trim_start().starts_with('{') {
-        Format::Jsonl
-    } else {
-        Format::Tsv
-    }
-}

@@ -74,6 +74,12 @@ pub struct TrainConfig {
     pub checkpoint_minutes: f64,
     /// How many of the newest checkpoints are kept, the best one not counted; at least 1. Default 2.
     pub checkpoints_kept: u32,
+    /// How many tokens of the training data are kept in memory, at 5 bytes each; of more, every batch
+    /// is read and tokenised again when its turn comes. Default 8 million.
+    pub tokens_in_memory: u64,
+    /// Whether training data that would be left out or cut, because a text is too long or a list
+    /// has no pairs, are an error. Default: no.
+    pub strict: bool,
     /// Seeds shuffling and dropout. Default 0.
     pub seed: u64,
     /// How many threads libtorch computes with, for the whole process; at least 1. `None` leaves it
@@ -109,6 +115,8 @@ impl Default for TrainConfig {
             checkpoint_steps: None,
             checkpoint_minutes: 5.0,
             checkpoints_kept: 2,
+            tokens_in_memory: 8_000_000,
+            strict: false,
             seed: 0,
             threads: None,
         }

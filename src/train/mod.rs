@@ -4,6 +4,7 @@ mod card;
 mod checkpoint;
 mod config;
 mod events;
+mod feed;
 mod labelled;
 mod objective;
 mod optimizer;
@@ -29,6 +30,7 @@ pub use schedule::Schedule;
 pub use selection::{ParameterGroup, Selection};
 pub use token_prediction::{TokenEvaluation, TokenPrediction};
 
+use crate::data::Dataset;
 use crate::model::{self, RewardModel};
 use crate::score::Scorer;
 use crate::text::Tokenizer;
@@ -36,6 +38,7 @@ use crate::torch::checksum;
 use crate::{Error, RankedList, Result};
 use card::Record;
 use checkpoint::State;
+use feed::Feed;
 use optimizer::AdamW;
 use run::Run;
 use run_folder::Identity;
@@ -136,18 +139,21 @@ impl Trainer {
         watch: &mut dyn FnMut(&Event<O::Evaluation>) -> Result<()>,
     ) -> Result<O::Evaluation> {
         let sets = [EvaluationSet { name: "held-out", examples: held_out }];
-        self.fit_and_evaluate(objective, examples, &sets, watch)
+        self.fit_and_evaluate(objective, &examples, &sets, watch)
     }
 
     /// [`fit`](Self::fit) with any number of sets to evaluate on, of which the first is the one by
-    /// which evaluations are compared, and whose evaluation is given back.
+    /// which evaluations are compared, and whose evaluation is given back; and with any [`Dataset`]
+    /// to train on, such as a file that does not fit in memory: every example is read and tokenised
+    /// once when the run begins, and again, ahead of its step on another thread, where all tokens
+    /// together are more than [`TrainConfig::tokens_in_memory`].
     ///
     /// # Errors
     /// As [`train`](Self::train), or if there is no set.
     pub fn fit_and_evaluate<O: Objective>(
         &mut self,
         objective: &O,
-        examples: &[O::Example],
+        examples: &dyn Dataset<O::Example>,
         sets: &[EvaluationSet<'_, O::Example>],
         watch: &mut dyn FnMut(&Event<O::Evaluation>) -> Result<()>,
     ) -> Result<O::Evaluation> {
@@ -159,8 +165,11 @@ impl Trainer {
         if let Some(threads) = self.config.threads {
             tch::set_num_threads(threads.into());
         }
-        let data = objective.prepare(self.scorer.tokenizer(), examples)?;
-        data.check(examples.len())?;
+        let data =
+            Feed::new(objective, self.scorer.tokenizer(), examples, self.config.tokens_in_memory)?;
+        if self.config.strict {
+            data.counts.refuse_losses()?;
+        }
         let (selected, frozen) = Selected::new(self.scorer.model(), &self.config)?;
         if let Some(folder) = &mut self.folder {
             folder.begin(&Identity {
@@ -168,19 +177,19 @@ impl Trainer {
                 config: self.config.clone(),
                 threads: tch::get_num_threads(),
                 device: format!("{:?}", self.scorer.model().device()),
-                data: data.fingerprint(),
+                data: data.fingerprint,
                 frozen: checksum(frozen.parameters())?,
             })?;
         }
-        let steps_per_epoch = data.examples.len().div_ceil(self.config.batch_size) as u64;
+        let steps_per_epoch = data.len().div_ceil(self.config.batch_size) as u64;
         let steps = steps_per_epoch * u64::from(self.config.epochs);
         let start = Start {
             schema: SCHEMA,
-            lists: data.examples.len(),
+            lists: data.len(),
             evaluation_lists: first.examples.len(),
-            too_long: data.too_long,
-            without_pairs: data.without_pairs,
-            prompts_cut: data.prompts_cut,
+            too_long: data.counts.too_long,
+            without_pairs: data.counts.without_pairs,
+            prompts_cut: data.counts.prompts_cut,
             trainable_parameters: selected.groups.iter().map(|group| group.trainable).sum(),
             groups: selected.groups,
             steps_per_epoch,

@@ -14,11 +14,11 @@ use crate::{Error, Result, TokenBatch};
 ///
 /// [`RankedLists`](crate::RankedLists) is what reward models are trained for; fine-tuning for
 /// another task is the same act with another objective and another output layer.
-pub trait Objective {
+pub trait Objective: Sync {
     /// One piece of training data.
-    type Example;
+    type Example: Clone + Send + Sync;
     /// What is known of an example beside its texts.
-    type Target: Serialize;
+    type Target: Clone + Send + Sync + Serialize;
     /// How a model does on examples that it does not learn from. In JSON it is an object, whose
     /// numbers [`TrainConfig::best_by`](crate::TrainConfig::best_by) can name.
     type Evaluation: Clone + Serialize + DeserializeOwned;
@@ -121,9 +121,9 @@ impl<T> Prepared<T> {
         self.examples.push(PreparedExample { number, texts, target });
     }
 
-    /// An error if there is no example left.
-    pub(super) fn check(&self, given: usize) -> Result<()> {
-        if self.examples.is_empty() {
+    /// An error if there is no example left of those given.
+    pub(super) fn check(&self, given: usize, left: usize) -> Result<()> {
+        if left == 0 {
             return Err(Error::InvalidArgument(format!(
                 "there is nothing to train on: of {given} examples {} have a text that is too long, \
                  and {} rank no response above another",
@@ -131,6 +131,18 @@ impl<T> Prepared<T> {
             )));
         }
         Ok(())
+    }
+
+    /// An error if anything is left out or cut.
+    pub(super) fn refuse_losses(&self) -> Result<()> {
+        if self.too_long + self.without_pairs + self.prompts_cut == 0 {
+            return Ok(());
+        }
+        Err(Error::InvalidArgument(format!(
+            "training data would be lost, which strict forbids: {} examples are too long, {} rank no \
+             response above another, {} prompts would be cut",
+            self.too_long, self.without_pairs, self.prompts_cut
+        )))
     }
 
     /// The tokens of each example's longest text: what a batch is padded to.
@@ -148,16 +160,23 @@ impl<T> Prepared<T> {
         batch.iter().map(|&at| &self.examples[at].target).collect()
     }
 
-    /// The examples' numbers in the data.
-    pub(super) fn numbers(&self, batch: &[usize]) -> Vec<usize> {
-        batch.iter().map(|&at| self.examples[at].number).collect()
+    /// The tokens of all texts.
+    pub(super) fn token_count(&self) -> usize {
+        self.examples.iter().flat_map(|example| &example.texts).map(|text| text.ids.len()).sum()
+    }
+}
+
+impl<T: Clone> Prepared<T> {
+    /// A copy of some examples, in this order.
+    pub(super) fn select(&self, batch: &[usize]) -> Prepared<T> {
+        let examples = batch.iter().map(|&at| self.examples[at].clone()).collect();
+        Prepared { examples, ..Prepared::default() }
     }
 }
 
 impl<T: Serialize> Prepared<T> {
-    /// A number that other data, tokens or targets hardly share.
-    pub(super) fn fingerprint(&self) -> u32 {
-        let mut hasher = crc32fast::Hasher::new();
+    /// Adds all tokens and targets to a number that other data hardly share.
+    pub(super) fn hash_into(&self, hasher: &mut crc32fast::Hasher) {
         for example in &self.examples {
             for text in &example.texts {
                 hasher.update(&(text.ids.len() as u64).to_le_bytes());
@@ -167,6 +186,5 @@ impl<T: Serialize> Prepared<T> {
             // A target that cannot be written has nothing to tell.
             hasher.update(&serde_json::to_vec(&example.target).unwrap_or_default());
         }
-        hasher.finalize()
     }
 }

@@ -6,7 +6,8 @@ use serde_json::Value;
 use tch::Tensor;
 
 use super::checkpoint::{self, BestSoFar, State};
-use super::objective::{Objective, Prepared};
+use super::feed::{Feed, Loaded};
+use super::objective::Objective;
 use super::optimizer::AdamW;
 use super::run_folder::RunFolder;
 use super::schedule::Rates;
@@ -21,7 +22,7 @@ pub(super) struct Run<'a, O: Objective> {
     pub objective: &'a O,
     pub scorer: &'a Scorer,
     pub config: &'a TrainConfig,
-    pub data: &'a Prepared<O::Target>,
+    pub data: &'a Feed<'a, O>,
     pub sets: &'a [EvaluationSet<'a, O::Example>],
     pub folder: Option<&'a mut RunFolder>,
     pub watch: &'a mut dyn FnMut(&Event<O::Evaluation>) -> Result<()>,
@@ -67,17 +68,24 @@ impl<O: Objective> Run<'_, O> {
         if self.state.evaluated_at.is_none() {
             self.evaluate()?;
         }
-        let lengths = self.data.lengths();
+        let data = self.data;
         self.state.epoch = self.state.epoch.max(1);
         while self.state.epoch <= self.config.epochs && !self.state.stopped_early {
             let shuffle = self.config.seed.wrapping_add(u64::from(self.state.epoch) << 32);
-            let batches = length_grouped_batches(&lengths, self.config.batch_size, shuffle);
+            let batches = length_grouped_batches(data.lengths(), self.config.batch_size, shuffle);
             // A run may have been stopped between a step and its evaluation.
             self.after_step(batches.len())?;
-            while self.state.batch < batches.len() && !self.state.stopped_early {
-                self.step(&batches[self.state.batch])?;
-                self.after_step(batches.len())?;
-            }
+            let left = &batches[self.state.batch..];
+            data.batches(left, |loaded| {
+                for (batch, loaded) in left.iter().zip(loaded) {
+                    if self.state.stopped_early {
+                        break;
+                    }
+                    self.step(batch, &loaded?)?;
+                    self.after_step(batches.len())?;
+                }
+                Ok(())
+            })?;
             if !self.state.stopped_early {
                 (self.state.epoch, self.state.batch) = (self.state.epoch + 1, 0);
             }
@@ -109,9 +117,10 @@ impl<O: Objective> Run<'_, O> {
     }
 
     /// One optimiser step on the examples at `batch`.
-    fn step(&mut self, batch: &[usize]) -> Result<()> {
+    fn step(&mut self, batch: &[usize], loaded: &Loaded<O::Target>) -> Result<()> {
         let step = self.state.step + 1;
-        let outcome = self.descend(step, batch).map_err(|error| self.explained(step, error))?;
+        let outcome =
+            self.descend(step, batch.len(), loaded).map_err(|error| self.explained(step, error))?;
         (self.state.step, self.state.batch) = (step, self.state.batch + 1);
         self.state.updates = self.optimizer.steps();
         self.state.seconds = self.clock.1 + self.clock.0.elapsed().as_secs_f64();
@@ -134,14 +143,15 @@ impl<O: Objective> Run<'_, O> {
     }
 
     /// Moves the parameters down the gradient, unless that is not finite.
-    fn descend(&mut self, step: u64, batch: &[usize]) -> Result<Outcome> {
+    fn descend(&mut self, step: u64, lists: usize, loaded: &Loaded<O::Target>) -> Result<Outcome> {
         let mut sums = StepSums::default();
         self.optimizer.zero_grad();
-        let size = self.config.micro_batch_size.unwrap_or(batch.len()).max(1);
-        let parts = batch.len().div_ceil(size);
-        for (part, lists) in batch.chunks(size).enumerate() {
-            let tokens = self.data.tokens(lists)?;
-            let (targets, mode) = (self.data.targets(lists), self.mode(step, part));
+        let size = self.config.micro_batch_size.unwrap_or(lists).max(1);
+        let parts = lists.div_ceil(size);
+        for part in 0..parts {
+            let range = part * size..lists.min((part + 1) * size);
+            let tokens = loaded.tokens(range.clone())?;
+            let (targets, mode) = (loaded.targets(range), self.mode(step, part));
             let cost = self.objective.loss(self.scorer.model(), &tokens, &targets, mode)?;
             let value = cost.loss.f_double_value(&[])?;
             if !value.is_finite() {
@@ -151,7 +161,7 @@ impl<O: Objective> Run<'_, O> {
                 Some(weight) if parts > 1 => cost.loss.f_mul_scalar(weight)?.f_backward()?,
                 _ => cost.loss.f_backward()?,
             }
-            sums.add(value, cost.weight, cost.accuracy, cost.margin, lists.len());
+            sums.add(value, cost.weight, cost.accuracy, cost.margin, targets.len());
             sums.tokens += tokens.tokens();
         }
         if parts > 1 && sums.weight > 0.0 {
@@ -172,7 +182,7 @@ impl<O: Objective> Run<'_, O> {
             margin: sums.margin.mean(),
             learning_rate,
             grad_norm,
-            lists: batch.len(),
+            lists,
             tokens: sums.tokens,
             seconds: 0.0,
         }))

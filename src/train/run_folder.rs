@@ -218,7 +218,7 @@ impl Identity {
             let wrong = |error: serde_json::Error| Error::InvalidArgument(error.to_string());
             let mut fields = as_object(serde_json::to_value(identity).map_err(wrong)?);
             let config = fields.remove("config").map(as_object).unwrap_or_default();
-            fields.extend(config.into_iter().filter(|(name, _)| !name.starts_with("checkpoint")));
+            fields.extend(config.into_iter().filter(|(name, _)| changes_weights(name)));
             Ok(fields)
         };
         let (before, now) = (fields(self)?, fields(other)?);
@@ -231,6 +231,11 @@ impl Identity {
             })
             .collect())
     }
+}
+
+/// Whether a setting has to do with what a run ends with.
+fn changes_weights(setting: &str) -> bool {
+    !setting.starts_with("checkpoint") && setting != "tokens_in_memory"
 }
 
 fn is_checkpoint(name: String) -> bool {

@@ -1,0 +1,131 @@
+//! CSV with a header as lines of JSON: each row an object, each column a field.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::spool::Spool;
+use crate::{Error, Result};
+
+/// Columns whose cells are texts; messages, if a cell is a JSON array of them.
+const TEXTS: [&str; 12] = [
+    "prompt",
+    "chosen",
+    "rejected",
+    "context",
+    "response1",
+    "response2",
+    "instruction",
+    "text",
+    "response",
+    "message_id",
+    "parent_id",
+    "role",
+];
+
+/// Columns whose cells are JSON: numbers and arrays.
+const VALUES: [&str; 13] = [
+    "responses",
+    "ranks",
+    "scores",
+    "margin",
+    "answers",
+    "completions",
+    "overall_preference",
+    "score_chosen",
+    "score_rejected",
+    "label",
+    "rank",
+    "deleted",
+    "message_tree_id",
+];
+
+/// Columns of other names are left out.
+pub(super) fn to_lines(path: &Path, reader: impl Read, spool: &mut Spool) -> Result<()> {
+    let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 16).from_reader(reader);
+    let header = reader.headers().map_err(|error| unreadable(path, error))?.clone();
+    let known = |name: &str| TEXTS.contains(&name) || VALUES.contains(&name);
+    if header.iter().all(str::is_empty) {
+        return Ok(());
+    }
+    if !header.iter().any(known) {
+        let found: Vec<&str> = header.iter().take(8).collect();
+        let message = format!(
+            "the first row must name the columns, such as prompt, chosen and rejected; found {}",
+            found.join(", ")
+        );
+        return Err(Error::Data {
+            source_name: path.display().to_string(),
+            line: 1,
+            field: None,
+            message,
+        });
+    }
+    if let Some(twice) = header.iter().enumerate().find_map(|(at, name)| {
+        (known(name) && header.iter().skip(at + 1).any(|other| other == name)).then_some(name)
+    }) {
+        return Err(Error::Data {
+            source_name: path.display().to_string(),
+            line: 1,
+            field: Some(twice.to_owned()),
+            message: "is the name of two columns; keep one".to_owned(),
+        });
+    }
+    let mut row = csv::StringRecord::new();
+    while reader.read_record(&mut row).map_err(|error| unreadable(path, error))? {
+        let mut object = Map::new();
+        for (name, cell) in header.iter().zip(&row).filter(|(name, _)| known(name)) {
+            let value = value(name, cell).map_err(|error| Error::Data {
+                source_name: path.display().to_string(),
+                line: row.position().map_or(1, csv::Position::line),
+                field: Some(name.to_owned()),
+                message: format!("expected a number or an array, as JSON: {error}"),
+            })?;
+            object.insert(name.to_owned(), value);
+        }
+        let mut line = Value::Object(object).to_string().into_bytes();
+        line.push(b'\n');
+        spool.write(&line)?;
+    }
+    Ok(())
+}
+
+fn value(name: &str, cell: &str) -> Result<Value, serde_json::Error> {
+    if TEXTS.contains(&name) {
+        if cell.is_empty() && name == "parent_id" {
+            return Ok(Value::Null);
+        }
+        let messages = Some(cell).filter(|cell| cell.trim_start().starts_with('['));
+        let messages = messages.and_then(|cell| serde_json::from_str::<Value>(cell).ok());
+        return Ok(messages.filter(is_messages).unwrap_or_else(|| cell.into()));
+    }
+    if cell.trim().is_empty() {
+        return Ok(Value::Null);
+    }
+    if name == "deleted" {
+        return Ok(Value::Bool(cell.eq_ignore_ascii_case("true")));
+    }
+    if name == "message_tree_id" {
+        return Ok(cell.into());
+    }
+    serde_json::from_str(cell)
+}
+
+fn is_messages(value: &Value) -> bool {
+    let is_message = |value: &Value| value.get("role").is_some() && value.get("content").is_some();
+    value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(is_message))
+}
+
+fn unreadable(path: &Path, error: csv::Error) -> Error {
+    let line = error.position().map_or(1, csv::Position::line);
+    let message = match error.into_kind() {
+        csv::ErrorKind::Io(error) => return Error::io("read", path)(error),
+        csv::ErrorKind::UnequalLengths { expected_len, len, .. } => format!(
+            "has {len} columns, but the first row has {expected_len}; is a quotation mark missing?"
+        ),
+        csv::ErrorKind::Utf8 { .. } => "not UTF-8; save the file as UTF-8".to_owned(),
+        other => format!("cannot read CSV: {other:?}"),
+    };
+    Error::Data { source_name: path.display().to_string(), line, field: None, message }
+}

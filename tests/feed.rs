@@ -1,0 +1,109 @@
+#![cfg(feature = "train")]
+//! Training data that are not kept in memory: the same run.
+
+use std::fs;
+
+use reward_model::data::{Dataset, IndexedFile};
+use reward_model::tch::Device;
+use reward_model::text::{Limits, Tokenizer};
+use reward_model::{
+    EncoderConfig, Error, EvaluationSet, Event, RankedList, RankedLists, Result, Step, TrainConfig,
+    Trainer, Transformer,
+};
+
+fn lists() -> Vec<RankedList> {
+    let words = ["superb", "fair", "awful", "so", "the", "film", "soup"];
+    let list = |n: usize| {
+        let text =
+            |k: usize| format!("{} {}", words[(n + k) % 7], words[(n * k) % 5].repeat(1 + n % 3));
+        RankedList::new((0..2 + n % 3).map(text).collect::<Vec<_>>()).unwrap()
+    };
+    let mut all: Vec<RankedList> = (0..50).map(list).collect();
+    all.insert(20, RankedList::new(["alone"]).unwrap());
+    all.insert(30, RankedList::new(["so ".repeat(40), "dull".into()]).unwrap());
+    all
+}
+
+fn train(data: &dyn Dataset<RankedList>, config: TrainConfig) -> Result<(Vec<Step>, Vec<f32>)> {
+    let texts = lists().iter().flat_map(|list| list.responses().to_vec()).collect::<Vec<_>>();
+    let tokenizer = Tokenizer::train(texts.iter().map(|text| text.text()), 200)?;
+    let tokenizer = tokenizer.with_limits(Limits::new(24))?;
+    let model = EncoderConfig {
+        vocab_size: tokenizer.vocab_size() as i64,
+        hidden_size: 16,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: 32,
+        max_position_embeddings: 24,
+        ..EncoderConfig::default()
+    };
+    let model = Transformer::random(model, 1, Device::Cpu)?;
+    let mut trainer = Trainer::new(Box::new(model), tokenizer, config)?;
+    let objective = RankedLists { loss: trainer.config().loss };
+    let sets = [EvaluationSet { name: "none", examples: &[] }];
+    let mut steps = Vec::new();
+    trainer.fit_and_evaluate(&objective, data, &sets, &mut |event| {
+        if let Event::Step(step) = event {
+            let mut step: Step = step.clone();
+            step.seconds = 0.0;
+            steps.push(step);
+        }
+        Ok(())
+    })?;
+    let parameters = trainer.scorer().model().parameters();
+    let values = |p: &reward_model::tch::Tensor| Vec::<f32>::try_from(p.detach().reshape([-1]));
+    Ok((steps, parameters.iter().flat_map(|(_, p)| values(p).unwrap()).collect()))
+}
+
+fn config(tokens_in_memory: u64) -> TrainConfig {
+    TrainConfig { epochs: 2, threads: Some(1), tokens_in_memory, ..TrainConfig::default() }
+}
+
+#[test]
+fn tokens_made_again_are_the_same_tokens() {
+    let expected = train(&lists(), config(1_000_000)).unwrap();
+    assert_eq!(expected.0.len(), 14);
+    assert!(train(&lists(), config(0)).unwrap() == expected);
+
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("lists.jsonl");
+    let lines: String =
+        lists().iter().map(|list| serde_json::to_string(list).unwrap() + "\n").collect();
+    fs::write(&path, &lines).unwrap();
+    let file = IndexedFile::open(&path).unwrap();
+    assert_eq!(Dataset::<RankedList>::len(&file), 52);
+    assert!(train(&file, config(0)).unwrap() == expected);
+    assert!(train(&file, config(1_000_000)).unwrap() == expected);
+}
+
+/// A database that goes away in the middle of a run.
+struct Failing(Vec<RankedList>, std::sync::atomic::AtomicUsize);
+
+impl Dataset<RankedList> for Failing {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Result<RankedList> {
+        let before = self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if before == self.0.len() + 20 {
+            return Err(Error::InvalidArgument("the line is dead".into()));
+        }
+        Dataset::get(&self.0, index)
+    }
+}
+
+#[test]
+fn what_fails_ahead_of_a_step_stops_the_run() {
+    let failing = Failing(lists(), 0.into());
+    let error = train(&failing, config(0)).unwrap_err();
+    assert_eq!(error.to_string(), "the line is dead");
+}
+
+#[test]
+fn strict_refuses_to_lose_data() {
+    let strict = TrainConfig { strict: true, ..config(0) };
+    let error = train(&lists(), strict.clone()).unwrap_err().to_string();
+    assert!(error.contains("1 examples are too long, 1 rank no response above another"), "{error}");
+    assert!(train(&lists()[..20].to_vec(), strict).is_ok());
+}
