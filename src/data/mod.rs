@@ -1,10 +1,15 @@
-//! Reading ranked lists and labelled texts: TSV and JSONL files, or any stream, as an iterator of
-//! `Result<`[`RankedList`]`>` or of `Result<`[`LabelledText`]`>`.
+//! Reading ranked lists and labelled texts from files or any stream, as an iterator of
+//! `Result<`[`RankedList`]`>` or of `Result<`[`LabelledText`]`>`, or by number.
+//!
+//! [`open`] and [`read`] go through a file, [`IndexedFile`] leaves it on disk and reads what is
+//! asked for, [`Reader`] takes any stream, and [`Reporter`] says what is in the data.
 //!
 //! # Formats
 //!
-//! Each holds one list or one labelled text a line, in UTF-8. A line ends in LF or CRLF, the last one may do without; a
-//! byte-order mark at the start is dropped; a line is at most [`MAX_LINE_BYTES`] long.
+//! [`open`] finds out by the file's name and the fields of its first record; [`ReadOptions`] name a
+//! format. Each holds one list or one labelled text a line, in UTF-8. A line ends in LF or CRLF, the
+//! last one may do without; a byte-order mark at the start is dropped; a line is at most
+//! [`MAX_LINE_BYTES`] long.
 //!
 //! **TSV**: the responses, best first, separated by tabs. No prompt, no ties, no header, and no
 //! quoting: a response cannot contain a tab or a line break.
@@ -50,6 +55,44 @@
 //! | `text` or `response` | the text; one of the two |
 //! | `prompt` | optional; an empty one is none |
 //! | `label` | a class (an integer from 0), another number, or an array of numbers: [`Label`] |
+//!
+//! **Other people's preference data**, after their published schemas. Fields that are not named here
+//! are ignored, and so is `margin` in TRL's.
+//!
+//! | format | fields | what they become |
+//! |---|---|---|
+//! | TRL | `prompt` or none, `chosen`, `rejected`: strings or messages | read as JSONL, above |
+//! | Nectar | `prompt`, `answers`: `answer`, `rank` | 1 is the best rank |
+//! | NeMo | `context`: a string or messages; `completions`: `rank`, `completion` | the smallest rank is the best |
+//! | HelpSteer3 | `context`, `response1`, `response2`, `overall_preference` | negative prefers the first, 0 is a tie |
+//! | UltraFeedback | `instruction`, `completions`: `response`, `overall_score` | higher is better, equal scores are a tie |
+//! | its binarised form | `prompt`, `chosen`, `rejected`, `score_chosen`, `score_rejected` | a pair; a tie if the scores are equal |
+//! | OpenAssistant | messages: `message_id`, `parent_id`, `text`, `role`, `rank`; or trees: `prompt` with its `replies` | below |
+//!
+//! OpenAssistant's ranked replies of the assistant to one message are a list if there are two or
+//! more, and the conversation up to that message is its prompt, `prompter` renamed `user`. Replies
+//! without a rank, or deleted, are left out. Messages may stand in any order; their numbers and
+//! parents are held in memory (about 200 bytes a message), their texts are not. All of the file is
+//! gone through when it is opened, and its first bad line is the error of that. Messages refer to
+//! each other, so that a stream will not do.
+//!
+//! # Containers
+//!
+//! | extension | |
+//! |---|---|
+//! | `.jsonl`, `.ndjson` | an object a line |
+//! | `.json` | an object a line, or one array of objects |
+//! | `.tsv` | a list a line |
+//! | `.csv` | the first row has the names of the fields. Texts stand as they are, arrays and numbers as JSON, and so may messages |
+//!
+//! Each may be compressed by gzip (`.gz`) or Zstandard (`.zst`). Compressed files, arrays, CSV and
+//! OpenAssistant's data are written out to an unnamed temporary file, and read from there. A
+//! compressed file may unpack to 200 times its size, or to 64 MiB if that is more, unless
+//! [`ReadOptions::with_unpacked_limit`] says otherwise; the conversions may write 64 times what they
+//! read, or 64 MiB. What holds more than that is an error, and takes no more of the disk.
+//!
+//! Errors count the lines of the file. Where a record has no line of its own (an array, CSV), those
+//! of its content count records, from 1, and say so: `lists.json, record:3: ...`.
 //!
 //! # Bad input
 //!
