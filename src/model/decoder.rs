@@ -1,14 +1,15 @@
 //! The body of GPT-2, Llama and its relatives: every token sees those before it and itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
+use super::attention::{rows, Attention, Heads, Weighing};
 use super::config::{DecoderConfig, DecoderType};
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
-use super::packed::Packed;
+use super::packed::{Costs, Packed, Scored};
 use super::weights::{Init, Weights};
-use crate::torch::upload;
+use crate::torch::{compute_kind, upload};
 use crate::Result;
 
 /// A decoder without its head.
@@ -42,13 +43,26 @@ enum Projections {
     Apart { query: Linear, key: Linear, value: Linear },
 }
 
+/// Keys and values of a layer, `[tokens, heads · head_dim]`, keys normed and turned.
+pub(super) type KeysValues = (Tensor, Tensor);
+
 /// What attention needs beside the hidden states, the same in all layers.
 struct Context<'a> {
     batch: &'a Packed,
-    /// Cosines and sines, `[tokens, 1, head_dim]`.
-    rotation: Option<(Tensor, Tensor)>,
-    masks: BTreeMap<i64, Option<Tensor>>,
+    rotation: Option<Rotation>,
+    masks: Masks,
+    /// Keys and values of tokens before those of the batch, for each layer.
+    memory: &'a [KeysValues],
     training: bool,
+}
+
+/// By the window of a layer, for each group of the batch's attention.
+type Masks = BTreeMap<Option<i64>, Vec<Option<Tensor>>>;
+
+/// Cosines and sines, `[tokens, 1, head_dim]`.
+struct Rotation {
+    cos: Tensor,
+    sin: Tensor,
 }
 
 impl Decoder {
@@ -83,30 +97,138 @@ impl Decoder {
         Ok(Decoder { config: config.clone(), words, positions, layers, norm })
     }
 
-    /// The last hidden states: `[tokens, hidden_size]`.
-    pub fn forward(&self, batch: &Packed, kind: Kind, training: bool) -> Result<Tensor> {
+    /// The last hidden states: `[tokens, hidden_size]`, in the order of the batch.
+    pub fn hidden(&self, batch: &Packed, kind: Kind, training: bool) -> Result<Tensor> {
+        let (mut x, context) = self.start(batch, &[], kind, training)?;
+        for number in 0..self.layers.len() {
+            (x, _) = self.layer(number, x, &context)?;
+        }
+        batch.in_order(self.norm.forward(&x)?)
+    }
+
+    /// The last hidden state of each text's last token: `[texts, hidden_size]`. `memory` has the
+    /// keys and values of the tokens that the batch leaves out, if it does.
+    pub fn scored(
+        &self,
+        batch: &Packed,
+        memory: &[KeysValues],
+        kind: Kind,
+        training: bool,
+    ) -> Result<Tensor> {
+        let (mut x, context) = self.start(batch, memory, kind, training)?;
+        let last = self.layers.len() - 1;
+        for number in 0..last {
+            (x, _) = self.layer(number, x, &context)?;
+        }
+        let scored = batch.scored()?;
+        let x = self.scored_layer(last, &x, &scored, &context)?;
+        scored.in_order(self.norm.forward(&x)?)
+    }
+
+    /// What later tokens need to know of these, for each layer.
+    pub fn keys_values(
+        &self,
+        batch: &Packed,
+        kind: Kind,
+        training: bool,
+    ) -> Result<Vec<KeysValues>> {
+        let (mut x, context) = self.start(batch, &[], kind, training)?;
+        let last = self.layers.len() - 1;
+        let mut all = Vec::with_capacity(last + 1);
+        for number in 0..last {
+            let seen;
+            (x, seen) = self.layer(number, x, &context)?;
+            all.push(seen);
+        }
+        let layer = &self.layers[last];
+        let (k, v) = layer.projections.keys_values(&layer.attention_norm.forward(&x)?)?;
+        all.push((self.keys(layer, k, &context)?, v));
+        Ok(all)
+    }
+
+    /// Embedded tokens, and what all layers need.
+    fn start<'a>(
+        &self,
+        batch: &'a Packed,
+        memory: &'a [KeysValues],
+        kind: Kind,
+        training: bool,
+    ) -> Result<(Tensor, Context<'a>)> {
         let mut x = self.words.forward(&batch.ids)?;
         if let Some(positions) = &self.positions {
             x = x.f_add(&positions.forward(&batch.positions)?)?;
         }
-        x = dropout(x.f_to_kind(kind)?, self.config.embedding_dropout, training)?;
+        let x = dropout(x.f_to_kind(kind)?, self.config.embedding_dropout, training)?;
         let rotation = match self.positions {
             Some(_) => None,
             None => Some(self.rotation(batch)?),
         };
-        let windows = self.layers.iter().filter_map(|layer| layer.window);
-        let masks = windows.map(|w| Ok((w, batch.window_mask(w)?))).collect::<Result<_>>()?;
-        let context = Context { batch, rotation, masks, training };
-        for layer in &self.layers {
-            x = self.layer(layer, x, &context)?;
-        }
-        self.norm.forward(&x)
+        let masks = self.masks(&batch.attention, kind)?;
+        Ok((x, Context { batch, rotation, masks, memory, training }))
     }
 
-    fn layer(&self, layer: &Layer, x: Tensor, context: &Context) -> Result<Tensor> {
-        let drop = |x: Tensor| dropout(x, self.config.residual_dropout, context.training);
-        let seen = self.attention(layer, &layer.attention_norm.forward(&x)?, context)?;
-        let x = x.f_add(&drop(seen)?)?;
+    fn masks(&self, attention: &Attention, kind: Kind) -> Result<Masks> {
+        let windows: BTreeSet<Option<i64>> = self.layers.iter().map(|l| l.window).collect();
+        windows.into_iter().map(|window| Ok((window, attention.masks(window, kind)?))).collect()
+    }
+
+    fn layer(&self, number: usize, x: Tensor, context: &Context) -> Result<(Tensor, KeysValues)> {
+        let layer = &self.layers[number];
+        let (q, k, v) = layer.projections.forward(&layer.attention_norm.forward(&x)?)?;
+        let q = self.queries(layer, q, context.rotation.as_ref())?;
+        let own = (self.keys(layer, k, context)?, v);
+        let attention = (&context.batch.attention, &context.masks);
+        let seen = self.attention(number, &q, &own, attention, context)?;
+        Ok((self.residual(layer, x, &seen, context.training)?, own))
+    }
+
+    /// A layer of which the hidden states of some tokens are wanted only: `[queries, hidden_size]`.
+    fn scored_layer(
+        &self,
+        number: usize,
+        x: &Tensor,
+        scored: &Scored,
+        context: &Context,
+    ) -> Result<Tensor> {
+        let layer = &self.layers[number];
+        let normed = layer.attention_norm.forward(x)?;
+        let (k, v) = layer.projections.keys_values(&normed)?;
+        let q = layer.projections.queries(&rows(&normed, &scored.queries)?)?;
+        let turn = context.rotation.as_ref().map(|all| all.of(&scored.queries)).transpose()?;
+        let q = self.queries(layer, q, turn.as_ref())?;
+        let own = (self.keys(layer, k, context)?, v);
+        let masks = self.masks(&scored.attention, q.f_kind()?)?;
+        let seen = self.attention(number, &q, &own, (&scored.attention, &masks), context)?;
+        self.residual(layer, rows(x, &scored.queries)?, &seen, context.training)
+    }
+
+    fn attention(
+        &self,
+        number: usize,
+        q: &Tensor,
+        (k, v): &KeysValues,
+        (attention, masks): (&Attention, &Masks),
+        context: &Context,
+    ) -> Result<Tensor> {
+        let heads =
+            Heads { queries: self.config.num_attention_heads, keys: self.config.key_value_heads() };
+        let layer = &self.layers[number];
+        let dropout = if context.training { self.config.attention_dropout } else { 0.0 };
+        let weighing = Weighing { scale: Some(layer.scale), dropout };
+        let masks = masks.get(&layer.window).map_or(&[][..], Vec::as_slice);
+        match context.memory.get(number) {
+            None => attention.attend(q, k, v, heads, masks, weighing),
+            Some((before_k, before_v)) => {
+                let (k, v) = (Tensor::f_cat(&[before_k, k], 0)?, Tensor::f_cat(&[before_v, v], 0)?);
+                attention.attend(q, &k, &v, heads, masks, weighing)
+            }
+        }
+    }
+
+    /// What follows attention: its output and the inner layers, each added to what comes in.
+    fn residual(&self, layer: &Layer, x: Tensor, seen: &Tensor, training: bool) -> Result<Tensor> {
+        let drop = |x: Tensor| dropout(x, self.config.residual_dropout, training);
+        let x = x.f_add(&drop(layer.attention_output.forward(seen)?)?)?;
         let inner = layer.inner_norm.forward(&x)?;
         let up = layer.up.forward(&inner)?;
         let act = self.config.hidden_act;
@@ -117,46 +239,18 @@ impl Decoder {
         Ok(x.f_add(&drop(layer.down.forward(&inner)?)?)?)
     }
 
-    fn attention(&self, layer: &Layer, x: &Tensor, context: &Context) -> Result<Tensor> {
-        let (heads, groups) = (self.config.num_attention_heads, self.config.key_value_heads());
-        let (q, k, v) = match &layer.projections {
-            Projections::Fused(all) => {
-                let parts = all.forward(x)?.f_split(self.config.hidden_size, -1)?;
-                match <[Tensor; 3]>::try_from(parts) {
-                    Ok([q, k, v]) => (q, k, v),
-                    Err(_) => return Err(tch::TchError::Shape("three projections".into()).into()),
-                }
-            }
-            Projections::Apart { query, key, value } => {
-                (query.forward(x)?, key.forward(x)?, value.forward(x)?)
-            }
-        };
-        let (q_norm, k_norm) = match &layer.head_norms {
-            Some((q, k)) => (Some(q), Some(k)),
-            None => (None, None),
-        };
-        let batch = context.batch;
-        let q = batch.pad(&self.turned(q, q_norm, context)?, heads)?;
-        let k = self.shared(batch.pad(&self.turned(k, k_norm, context)?, groups)?)?;
-        let v = self.shared(batch.pad(&v, groups)?)?;
-        let p = if context.training { self.config.attention_dropout } else { 0.0 };
-        let mask = layer.window.and_then(|window| context.masks.get(&window)?.as_ref());
-        let seen = Tensor::f_scaled_dot_product_attention(
-            &q,
-            &k,
-            &v,
-            mask,
-            p,
-            mask.is_none(),
-            layer.scale,
-            false,
-        )?;
-        layer.attention_output.forward(&batch.unpad(&seen)?)
+    fn queries(&self, layer: &Layer, q: Tensor, turn: Option<&Rotation>) -> Result<Tensor> {
+        self.turned(q, layer.head_norms.as_ref().map(|(q, _)| q), turn)
+    }
+
+    fn keys(&self, layer: &Layer, k: Tensor, context: &Context) -> Result<Tensor> {
+        let norm = layer.head_norms.as_ref().map(|(_, k)| k);
+        self.turned(k, norm, context.rotation.as_ref())
     }
 
     /// Queries or keys, `[tokens, heads · head_dim]`, with each head normed and turned.
-    fn turned(&self, x: Tensor, norm: Option<&Norm>, context: &Context) -> Result<Tensor> {
-        if norm.is_none() && context.rotation.is_none() {
+    fn turned(&self, x: Tensor, norm: Option<&Norm>, turn: Option<&Rotation>) -> Result<Tensor> {
+        if norm.is_none() && turn.is_none() {
             return Ok(x);
         }
         let (flat, dim) = (x.size(), self.config.head_dim());
@@ -164,9 +258,9 @@ impl Decoder {
         if let Some(norm) = norm {
             x = norm.forward(&x)?;
         }
-        if let Some((cos, sin)) = &context.rotation {
+        if let Some(Rotation { cos, sin }) = turn {
             let kind = x.f_kind()?;
-            let halves = x.f_to_kind(Kind::Float)?;
+            let halves = x.f_to_kind(compute_kind(&x)?)?;
             let (a, b) = (halves.f_narrow(-1, 0, dim / 2)?, halves.f_narrow(-1, dim / 2, dim / 2)?);
             let across = Tensor::f_cat(&[b.f_neg()?, a], -1)?;
             x = halves.f_mul(cos)?.f_add(&across.f_mul(sin)?)?.f_to_kind(kind)?;
@@ -174,35 +268,41 @@ impl Decoder {
         Ok(x.f_reshape(flat)?)
     }
 
-    /// Keys or values `[texts, groups, longest, d]` as every head of queries sees them.
-    fn shared(&self, x: Tensor) -> Result<Tensor> {
-        let heads = self.config.num_attention_heads / self.config.key_value_heads();
-        if heads == 1 {
-            return Ok(x);
-        }
-        let size = x.size();
-        let each =
-            x.f_unsqueeze(2)?.f_expand([size[0], size[1], heads, size[2], size[3]], false)?;
-        Ok(each.f_reshape([size[0], size[1] * heads, size[2], size[3]])?)
-    }
-
     /// Cosines and sines of each token's angles.
-    fn rotation(&self, batch: &Packed) -> Result<(Tensor, Tensor)> {
+    fn rotation(&self, batch: &Packed) -> Result<Rotation> {
         let (rope, dim) = (&self.config.rope, self.config.head_dim());
         let device = batch.ids.device();
         let frequencies =
             |length| rope.frequencies(dim, length, self.config.max_position_embeddings);
         let turns = if rope.depends_on_length() {
-            let all: Vec<f32> = batch.lengths.iter().flat_map(|&n| frequencies(n)).collect();
-            let by_text = upload(&all, device)?.f_view([-1, dim / 2])?;
-            by_text.f_index_select(0, &batch.text_of_token()?)?
+            let all: Vec<f32> = batch.text_lengths().flat_map(frequencies).collect();
+            upload(&all, device)?.f_view([-1, dim / 2])?
         } else {
             upload(&frequencies(0), device)?.f_view([1, dim / 2])?
         };
         let angles = batch.positions.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_mul(&turns)?;
         let angles = Tensor::f_cat(&[&angles, &angles], 1)?.f_unsqueeze(1)?;
         let amplitude = rope.amplitude();
-        Ok((angles.f_cos()?.f_mul_scalar(amplitude)?, angles.f_sin()?.f_mul_scalar(amplitude)?))
+        Ok(Rotation {
+            cos: angles.f_cos()?.f_mul_scalar(amplitude)?,
+            sin: angles.f_sin()?.f_mul_scalar(amplitude)?,
+        })
+    }
+
+    /// Whether texts may share the tokens that they begin with: whether what a token gives its
+    /// successors is the same in texts of other lengths.
+    pub fn can_share(&self) -> bool {
+        self.positions.is_some() || !self.config.rope.depends_on_length()
+    }
+
+    /// Estimates for one of the layers.
+    pub fn costs(&self, device: Device) -> Costs {
+        let config = &self.config;
+        let queries = config.num_attention_heads * config.head_dim();
+        let keys = config.key_value_heads() * config.head_dim();
+        let inner = if config.model_type == DecoderType::Gpt2 { 2 } else { 3 };
+        let weights = config.hidden_size * (2 * queries + 2 * keys + inner * config.inner_size());
+        Costs::new(weights, queries, keys, device)
     }
 
     /// Whether a text can be longer than the model has positions for.
@@ -213,6 +313,45 @@ impl Decoder {
     /// The table of token embeddings: `[vocab_size, hidden_size]`.
     pub fn token_embeddings(&self) -> &Tensor {
         self.words.table()
+    }
+}
+
+impl Rotation {
+    fn of(&self, tokens: &Tensor) -> Result<Rotation> {
+        let of = |table: &Tensor| table.f_index_select(0, tokens);
+        Ok(Rotation { cos: of(&self.cos)?, sin: of(&self.sin)? })
+    }
+}
+
+impl Projections {
+    fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor, Tensor)> {
+        match self {
+            Projections::Fused(all) => {
+                let each = all.forward(x)?;
+                let parts = each.f_split(each.size()[1] / 3, -1)?;
+                match <[Tensor; 3]>::try_from(parts) {
+                    Ok([q, k, v]) => Ok((q, k, v)),
+                    Err(_) => Err(tch::TchError::Shape("three projections".into()).into()),
+                }
+            }
+            Projections::Apart { query, key, value } => {
+                Ok((query.forward(x)?, key.forward(x)?, value.forward(x)?))
+            }
+        }
+    }
+
+    fn queries(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Projections::Fused(all) => all.forward_part(x, 0, 3),
+            Projections::Apart { query, .. } => query.forward(x),
+        }
+    }
+
+    fn keys_values(&self, x: &Tensor) -> Result<KeysValues> {
+        match self {
+            Projections::Fused(all) => Ok((all.forward_part(x, 1, 3)?, all.forward_part(x, 2, 3)?)),
+            Projections::Apart { key, value, .. } => Ok((key.forward(x)?, value.forward(x)?)),
+        }
     }
 }
 

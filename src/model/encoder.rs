@@ -2,11 +2,11 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::attention::{rows, Attention, Heads, Weighing};
 use super::config::{EncoderConfig, EncoderType};
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
-use super::packed::Packed;
+use super::packed::{Costs, Packed};
 use super::weights::{Init, Weights};
-use crate::torch::upload;
 use crate::{Error, Result, TokenBatch};
 
 /// An encoder without its head.
@@ -132,8 +132,55 @@ impl Encoder {
         Ok(())
     }
 
-    /// The last hidden states: `[tokens, hidden_size]`.
-    pub fn forward(
+    /// The last hidden states: `[tokens, hidden_size]`, in the order of the batch.
+    pub fn hidden(
+        &self,
+        batch: &Packed,
+        tokens: &TokenBatch,
+        kind: Kind,
+        training: bool,
+    ) -> Result<Tensor> {
+        let x = self.layers_on(&self.layers, batch, tokens, kind, training)?;
+        batch.in_order(x)
+    }
+
+    /// The last hidden state of each text's first token: `[texts, hidden_size]`.
+    pub fn scored(
+        &self,
+        batch: &Packed,
+        tokens: &TokenBatch,
+        kind: Kind,
+        training: bool,
+    ) -> Result<Tensor> {
+        let Some((last, others)) = self.layers.split_last() else {
+            return self.hidden(batch, tokens, kind, training);
+        };
+        let x = self.layers_on(others, batch, tokens, kind, training)?;
+        let scored = batch.scored()?;
+        let queries = rows(&x, &scored.queries)?;
+        let masks = scored.attention.masks(None, kind)?;
+        let seen = self.attention(last, (&queries, &x), (&scored.attention, &masks), training)?;
+        scored.in_order(self.residual(last, &queries, &seen, training)?)
+    }
+
+    fn layers_on(
+        &self,
+        layers: &[Layer],
+        batch: &Packed,
+        tokens: &TokenBatch,
+        kind: Kind,
+        training: bool,
+    ) -> Result<Tensor> {
+        let mut x = self.embedded(batch, tokens, kind, training)?;
+        let masks = batch.attention.masks(None, kind)?;
+        for layer in layers {
+            let seen = self.attention(layer, (&x, &x), (&batch.attention, &masks), training)?;
+            x = self.residual(layer, &x, &seen, training)?;
+        }
+        Ok(x)
+    }
+
+    fn embedded(
         &self,
         batch: &Packed,
         tokens: &TokenBatch,
@@ -142,32 +189,41 @@ impl Encoder {
     ) -> Result<Tensor> {
         let x = self.words.forward(&batch.ids)?;
         let x = match &self.segments {
-            Some(segments) => x.f_add(&segments.forward(&batch.segments)?)?,
+            Some(segments) => {
+                let of_tokens: Vec<i64> = tokens.segments().iter().map(|&s| s.into()).collect();
+                x.f_add(&segments.forward(&batch.upload(&of_tokens)?)?)?
+            }
             None => x,
         };
         let positions = match self.config.padding_position() {
             None => batch.positions.shallow_clone(),
-            Some(pad) => counted_positions(tokens, pad, batch.ids.device())?,
+            Some(pad) => batch.upload(&counted_positions(tokens, pad))?,
         };
         let x = x.f_add(&self.positions.forward(&positions)?)?;
         let x = self.norm.forward(&x)?.f_to_kind(kind)?;
-        let mut x = dropout(x, self.config.hidden_dropout_prob, training)?;
-        for layer in &self.layers {
-            x = self.layer(layer, &x, batch, training)?;
-        }
-        Ok(x)
+        dropout(x, self.config.hidden_dropout_prob, training)
     }
 
-    fn layer(&self, layer: &Layer, x: &Tensor, batch: &Packed, training: bool) -> Result<Tensor> {
+    /// What the tokens of `queries` see of all tokens `x`.
+    fn attention(
+        &self,
+        layer: &Layer,
+        (queries, x): (&Tensor, &Tensor),
+        (attention, masks): (&Attention, &[Option<Tensor>]),
+        training: bool,
+    ) -> Result<Tensor> {
         let heads = self.config.num_attention_heads;
+        let heads = Heads { queries: heads, keys: heads };
+        let dropout = if training { self.config.attention_probs_dropout_prob } else { 0.0 };
+        let (q, k) = (layer.query.forward(queries)?, layer.key.forward(x)?);
+        let v = layer.value.forward(x)?;
+        attention.attend(&q, &k, &v, heads, masks, Weighing { scale: None, dropout })
+    }
+
+    /// What follows attention: its output and the inner layers, each added to what comes in.
+    fn residual(&self, layer: &Layer, x: &Tensor, seen: &Tensor, training: bool) -> Result<Tensor> {
         let drop = |x: Tensor| dropout(x, self.config.hidden_dropout_prob, training);
-        let q = batch.pad(&layer.query.forward(x)?, heads)?;
-        let k = batch.pad(&layer.key.forward(x)?, heads)?;
-        let v = batch.pad(&layer.value.forward(x)?, heads)?;
-        let p = if training { self.config.attention_probs_dropout_prob } else { 0.0 };
-        let mask = batch.mask();
-        let seen = Tensor::f_scaled_dot_product_attention(&q, &k, &v, mask, p, false, None, false)?;
-        let seen = layer.attention_output.forward(&batch.unpad(&seen)?)?;
+        let seen = layer.attention_output.forward(seen)?;
         // DistilBERT drops attention weights only.
         let seen = match self.config.model_type {
             EncoderType::DistilBert => seen,
@@ -179,6 +235,12 @@ impl Encoder {
         layer.output_norm.forward(&x.f_add(&inner)?)
     }
 
+    /// Estimates for one of the layers.
+    pub fn costs(&self, device: Device) -> Costs {
+        let (width, inner) = (self.config.hidden_size, self.config.intermediate_size);
+        Costs::new(width * (4 * width + 2 * inner), width, width, device)
+    }
+
     /// The table of token embeddings: `[vocab_size, hidden_size]`.
     pub fn token_embeddings(&self) -> &Tensor {
         self.words.table()
@@ -187,7 +249,7 @@ impl Encoder {
 
 /// RoBERTa's positions: tokens that are the pad token, wherever they stand, have that token's id as
 /// their position, and the others the numbers after it.
-fn counted_positions(batch: &TokenBatch, pad: i64, device: Device) -> Result<Tensor> {
+fn counted_positions(batch: &TokenBatch, pad: i64) -> Vec<i64> {
     let mut positions = Vec::with_capacity(batch.tokens());
     for text in 0..batch.texts() {
         let mut next = pad + 1;
@@ -200,5 +262,5 @@ fn counted_positions(batch: &TokenBatch, pad: i64, device: Device) -> Result<Ten
             }
         }
     }
-    upload(&positions, device)
+    positions
 }

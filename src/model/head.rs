@@ -1,14 +1,15 @@
 //! The head: from one hidden state of a text to its outputs.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::config::{Activation, EncoderType};
 use super::layers::{dropout, Form, Linear};
 use super::weights::Weights;
 use super::ModelConfig;
+use crate::torch::compute_kind;
 use crate::Result;
 
-/// Linear layers as each family's sequence classification has them; always in f32.
+/// Linear layers as each family's sequence classification has them; never in half precision.
 pub(super) struct Head {
     /// Dropout on the hidden state.
     first_dropout: f64,
@@ -48,7 +49,7 @@ impl Head {
 
     /// `[texts, hidden_size]` to `[texts, outputs]`.
     pub fn forward(&self, x: Tensor, training: bool) -> Result<Tensor> {
-        let mut x = dropout(x.f_to_kind(Kind::Float)?, self.first_dropout, training)?;
+        let mut x = dropout(x.f_to_kind(compute_kind(&x)?)?, self.first_dropout, training)?;
         if let Some((dense, activation)) = &self.dense {
             x = activation.forward(&dense.forward(&x)?)?;
         }

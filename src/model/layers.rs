@@ -3,10 +3,11 @@
 //! Parameters are f32. What comes in in another dtype is multiplied in that dtype and goes out in
 //! it; norms are computed in f32 all the same.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::config::Activation;
 use super::weights::{Init, Weights};
+use crate::torch::compute_kind;
 use crate::Result;
 
 /// y = x Wᵀ + b.
@@ -77,6 +78,19 @@ impl Linear {
         let bias = self.bias.as_ref().map(|bias| cast(bias, x)).transpose()?;
         Ok(x.f_linear(&weight, bias.as_ref())?)
     }
+
+    /// The outputs of one of `parts` equal parts.
+    pub fn forward_part(&self, x: &Tensor, part: i64, parts: i64) -> Result<Tensor> {
+        let dim = i64::from(self.transposed);
+        let outputs = self.weight.size()[dim as usize] / parts;
+        let weight = cast(&self.weight, x)?.f_narrow(dim, part * outputs, outputs)?;
+        let weight = if self.transposed { weight.f_transpose(0, 1)? } else { weight };
+        let bias = match &self.bias {
+            Some(bias) => Some(cast(bias, x)?.f_narrow(0, part * outputs, outputs)?),
+            None => None,
+        };
+        Ok(x.f_linear(&weight, bias.as_ref())?)
+    }
 }
 
 /// `parameter` in the dtype of `x`.
@@ -112,7 +126,7 @@ impl Norm {
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let kind = x.f_kind()?;
-        let x = if kind == Kind::Float { x.shallow_clone() } else { x.f_to_kind(Kind::Float)? };
+        let x = x.f_to_kind(compute_kind(x)?)?;
         let normed = match &self.bias {
             Some(bias) => {
                 let (weight, bias) = (Some(&self.weight), Some(bias));
@@ -120,7 +134,7 @@ impl Norm {
             }
             None => x.f_rms_norm([self.width], Some(&self.weight), self.eps)?,
         };
-        Ok(if kind == Kind::Float { normed } else { normed.f_to_kind(kind)? })
+        Ok(normed.f_to_kind(kind)?)
     }
 }
 

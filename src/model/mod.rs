@@ -4,7 +4,9 @@
 //! crate can implement it in a page. [`Transformer`] is the one that comes with this crate, for the
 //! architectures of [`EncoderType`] and [`DecoderType`]; [`load`] reads a model folder.
 
+mod attention;
 mod checkpoint;
+mod chunks;
 mod config;
 mod decoder;
 mod encoder;
@@ -13,9 +15,13 @@ mod head;
 mod layers;
 mod names;
 mod packed;
+mod passes;
 mod save;
 mod scale;
+mod sharing;
 mod transformer;
+#[cfg(test)]
+mod twins;
 mod weights;
 
 use std::path::Path;
@@ -36,6 +42,7 @@ pub use names::HeadSource;
 pub(crate) use save::write_tensors;
 pub use save::{SaveDtype, SaveOptions};
 pub use scale::RewardScale;
+pub use sharing::Sharing;
 pub use transformer::{LoadOptions, Loaded, Precision, Transformer};
 
 use crate::text::Layout;
@@ -116,6 +123,53 @@ pub trait RewardModel {
     /// If a text does not fit the model (an id outside its vocabulary, too many tokens), or libtorch
     /// fails.
     fn forward(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor>;
+
+    /// Adds the gradient of a loss to those of the parameters, in the memory of `chunk` texts
+    /// where the model can: the scores come first, without a graph; `gradient` is given all of
+    /// them, `[texts, outputs]`, and returns the loss's gradient with respect to them, of their
+    /// shape; then each chunk of texts (0 counts as 1) goes through the model again and backward.
+    /// Returns the scores, without a graph.
+    ///
+    /// The gradient is that of [`forward`](Self::forward) beyond rounding, where nothing is dropped
+    /// out; in training, dropout follows from the seed and the chunks (Gao et al. 2021, "Scaling
+    /// Deep Contrastive Learning Batch Size under Memory Limited Setup"). By default all texts are
+    /// one chunk, once: faster, and with the memory of all.
+    ///
+    /// ```
+    /// use reward_model::{EncoderConfig, Mode, RewardModel, TokenBatch, TokenizedText, Transformer};
+    /// use reward_model::tch::{Device, Kind};
+    ///
+    /// # let config = EncoderConfig { vocab_size: 100, hidden_size: 32, num_hidden_layers: 1,
+    /// #     num_attention_heads: 2, intermediate_size: 64, ..EncoderConfig::default() };
+    /// let model = Transformer::random(config, 7, Device::Cpu)?;
+    /// let texts = [[2, 31, 3], [2, 41, 3], [2, 59, 3]].map(TokenizedText::from_ids);
+    /// let batch = TokenBatch::from_lists([&texts[..]])?;
+    /// // The loss is half the sum of squares, and its gradient the scores themselves.
+    /// let scores = model.backward_in_chunks(&batch, Mode::Training { seed: 1 }, 1, &mut |scores| {
+    ///     Ok(scores.shallow_clone())
+    /// })?;
+    /// assert_eq!(scores.size(), [3, 1]);
+    /// let (_, weight) = &model.parameters()[0];
+    /// assert!(weight.grad().norm().double_value(&[]) > 0.0);
+    /// # Ok::<(), reward_model::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and those of `gradient`; if what it returns has another
+    /// shape. Some of the gradient may have been added by then.
+    fn backward_in_chunks(
+        &self,
+        batch: &TokenBatch,
+        mode: Mode,
+        chunk: usize,
+        gradient: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let _ = chunk;
+        let scores = self.forward(batch, mode)?;
+        let values = scores.f_detach()?;
+        chunks::backward(&scores, &chunks::checked(gradient(&values)?, &values)?)?;
+        Ok(values)
+    }
 
     /// The parameters by name: leaf tensors that share storage with the model's own, in an order and
     /// under names that never change. Those that do not require a gradient are not trained.

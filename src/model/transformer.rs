@@ -6,12 +6,13 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::checkpoint::Checkpoint;
+use super::chunks::Chunks;
 use super::decoder::Decoder;
 use super::encoder::Encoder;
 use super::head::Head;
 use super::names::{self, HeadSource};
-use super::packed::Packed;
 use super::save::{self, SaveOptions};
+use super::sharing::Sharing;
 use super::weights::Weights;
 use super::{Backbone, Mode, ModelConfig, Part, RewardModel, RewardScale};
 use crate::text::Layout;
@@ -48,18 +49,19 @@ use crate::{Error, Result, TokenBatch};
 /// ```
 pub struct Transformer {
     config: ModelConfig,
-    device: Device,
-    precision: Precision,
+    pub(super) device: Device,
+    pub(super) precision: Precision,
+    pub(super) sharing: Sharing,
     saving: SaveOptions,
     pad_token: Option<i64>,
     loaded: Option<Loaded>,
     scale: Option<RewardScale>,
     parameters: Vec<(String, Tensor)>,
-    body: Body,
-    head: Head,
+    pub(super) body: Body,
+    pub(super) head: Head,
 }
 
-enum Body {
+pub(super) enum Body {
     Encoder(Encoder),
     Decoder(Decoder),
 }
@@ -230,6 +232,7 @@ impl Transformer {
             config,
             device,
             precision: Precision::F32,
+            sharing: Sharing::default(),
             saving: SaveOptions::default(),
             pad_token: None,
             loaded: Some(Loaded { drawn, ..Loaded::default() }),
@@ -256,25 +259,21 @@ impl Transformer {
         Transformer { saving, ..self }
     }
 
-    fn body(&self, packed: &Packed, batch: &TokenBatch, training: bool) -> Result<Tensor> {
-        let kind = match self.precision {
-            Precision::F32 => Kind::Float,
-            Precision::Bf16 => Kind::BFloat16,
-        };
-        match &self.body {
-            Body::Encoder(encoder) => encoder.forward(packed, batch, kind, training),
-            Body::Decoder(decoder) => decoder.forward(packed, kind, training),
-        }
-    }
-
-    fn scores(&self, batch: &TokenBatch, training: bool) -> Result<Tensor> {
-        let packed = Packed::new(batch, self.device)?;
-        let hidden = self.body(&packed, batch, training)?;
-        let read = match &self.body {
-            Body::Encoder(_) => &packed.first,
-            Body::Decoder(_) => &packed.last,
-        };
-        self.head.forward(hidden.f_index_select(0, read)?, training)
+    /// The same model, which has texts of a list share their prompt's tokens as told. By default
+    /// where that is faster.
+    ///
+    /// ```
+    /// use reward_model::model::Sharing;
+    /// use reward_model::{DecoderConfig, Transformer, tch::Device};
+    ///
+    /// # let config = DecoderConfig { vocab_size: 100, hidden_size: 32, num_hidden_layers: 2,
+    /// #     num_attention_heads: 2, ..DecoderConfig::default() };
+    /// let model = Transformer::random(config, 7, Device::Cpu)?.with_sharing(Sharing::Never);
+    /// # Ok::<(), reward_model::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_sharing(self, sharing: Sharing) -> Transformer {
+        Transformer { sharing, ..self }
     }
 
     fn check(&self, batch: &TokenBatch) -> Result<()> {
@@ -317,6 +316,20 @@ impl RewardModel for Transformer {
             Mode::Evaluation | Mode::WithoutDropout { .. } => self.scores(batch, false),
             Mode::Training { seed } => seeded(seed, || self.scores(batch, true)),
         }
+    }
+
+    fn backward_in_chunks(
+        &self,
+        batch: &TokenBatch,
+        mode: Mode,
+        chunk: usize,
+        gradient: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        self.check(batch)?;
+        if batch.texts() == 0 {
+            return self.forward(batch, mode);
+        }
+        Chunks::new(self, batch, mode, chunk)?.backward(gradient)
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
@@ -385,8 +398,7 @@ impl Backbone for Transformer {
             let size = [0, self.config.hidden_size()];
             return Ok(Tensor::f_zeros(size, (Kind::Float, self.device))?);
         }
-        let packed = Packed::new(batch, self.device)?;
-        let run = |training| Ok(self.body(&packed, batch, training)?.f_to_kind(Kind::Float)?);
+        let run = |training| self.hidden(batch, training);
         match mode {
             Mode::Evaluation | Mode::WithoutDropout { .. } => run(false),
             Mode::Training { seed } => seeded(seed, || run(true)),

@@ -1,0 +1,245 @@
+//! The slow twin of every fast path, and that they agree: each text by itself, whole, with all
+//! hidden states of all layers, of which the last one is then read.
+
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind, Tensor};
+
+use super::chunks::{self, Chunks};
+use super::transformer::Body;
+use super::*;
+use crate::text::TokenizedText;
+use crate::{DecoderConfig, ModelConfig, TokenBatch};
+
+const TRAINING: Mode = Mode::Training { seed: 3 };
+
+impl Transformer {
+    fn slow_scores(&self, batch: &TokenBatch, training: bool) -> Tensor {
+        let each = (0..batch.texts()).map(|t| {
+            let text = TokenizedText::from_ids(batch.text(t));
+            let text = TokenBatch::from_texts([&text]).unwrap();
+            let hidden = self.hidden(&text, training).unwrap();
+            let read = match &self.body {
+                Body::Encoder(_) => 0,
+                Body::Decoder(_) => hidden.size()[0] - 1,
+            };
+            self.head.forward(hidden.narrow(0, read, 1), training).unwrap()
+        });
+        Tensor::cat(&each.collect::<Vec<_>>(), 0)
+    }
+
+    /// The same model in f64.
+    fn in_double(self) -> Transformer {
+        for (_, mut parameter) in self.parameters() {
+            let wider = parameter.detach().to_kind(Kind::Double);
+            parameter.set_data(&wider);
+        }
+        self
+    }
+
+    /// A gradient for each parameter, which is then forgotten.
+    fn take_gradients(&self) -> Vec<(String, Tensor)> {
+        let take = |(name, mut parameter): (String, Tensor)| {
+            let gradient = parameter.grad();
+            let gradient =
+                if gradient.defined() { gradient.copy() } else { parameter.zeros_like() };
+            parameter.zero_grad();
+            (name, gradient.detach())
+        };
+        self.parameters().into_iter().map(take).collect()
+    }
+}
+
+/// A weight for each score, of which the weighted sum is the loss.
+fn weights(scores: &Tensor) -> Tensor {
+    let count = scores.numel() as i64;
+    let places = Tensor::arange(count, (Kind::Double, scores.device()));
+    (places * 1.7 + 0.3).sin().to_kind(scores.kind()).reshape(scores.size())
+}
+
+fn differentiate(scores: &Tensor) {
+    (scores * weights(scores)).sum(scores.kind()).backward();
+}
+
+fn norm(x: &Tensor) -> f64 {
+    x.to_kind(Kind::Double).norm().double_value(&[])
+}
+
+fn assert_close(what: &str, ours: &Tensor, theirs: &Tensor, tolerance: f64) {
+    let (difference, size) = (norm(&(ours - theirs)), norm(theirs));
+    assert!(difference <= tolerance * size, "{what}: {difference:e} of {size:e}");
+}
+
+/// Parameter by parameter, against that parameter's gradient, or a thousandth of all where it is
+/// smaller.
+fn assert_same_gradients(
+    what: &str,
+    ours: &[(String, Tensor)],
+    theirs: &[(String, Tensor)],
+    tolerance: f64,
+) {
+    let all = theirs.iter().map(|(_, g)| norm(g).powi(2)).sum::<f64>().sqrt();
+    assert!(all > 0.0, "{what}");
+    for ((name, ours), (_, theirs)) in ours.iter().zip(theirs) {
+        let difference = norm(&(ours - theirs));
+        // A bias of an encoder's keys adds the same to all scores of a query: its gradient is 0,
+        // and what there is of it is rounding.
+        let nothing = name.ends_with(".key.bias") || name.ends_with(".k_lin.bias");
+        let size = norm(theirs).max(if nothing { 1e-2 } else { 1e-3 } * all);
+        assert!(difference <= tolerance * size, "{what}: {name}: {difference:e} of {size:e}");
+    }
+}
+
+/// Lists of texts: how many tokens are common, and how many each text adds.
+fn batch(lists: &[(usize, &[usize])], vocabulary: u32) -> TokenBatch {
+    let mut state = 1_u32;
+    let mut id = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) % vocabulary
+    };
+    let lists: Vec<Vec<TokenizedText>> = lists
+        .iter()
+        .map(|&(common, others)| {
+            let prompt: Vec<u32> = (0..common).map(|_| id()).collect();
+            let text = |&n: &usize| {
+                let own = (0..n).map(|_| id()).collect::<Vec<u32>>();
+                TokenizedText::from_ids([prompt.clone(), own].concat())
+            };
+            others.iter().map(text).collect()
+        })
+        .collect();
+    TokenBatch::from_lists(lists.iter().map(Vec::as_slice)).unwrap()
+}
+
+/// Ragged lists: of one text, of texts without a common token, of equal texts.
+const RAGGED: &[(usize, &[usize])] =
+    &[(5, &[2, 5, 1]), (1, &[4, 4]), (0, &[6]), (0, &[3, 9]), (7, &[3, 3, 3]), (2, &[8, 1, 1, 2])];
+
+/// Where nothing is padded.
+const EVEN: &[(usize, &[usize])] = &[(6, &[4, 4]), (6, &[4, 4]), (6, &[4, 4])];
+
+fn folders() -> Vec<PathBuf> {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+    let entries = std::fs::read_dir(home).unwrap().map(|entry| entry.unwrap().path());
+    let mut folders: Vec<PathBuf> = entries.filter(|path| path.is_dir()).collect();
+    folders.sort();
+    assert!(folders.len() > 30, "{folders:?}");
+    folders
+}
+
+fn agrees_with_its_twin(what: &str, model: &Transformer, batch: &TokenBatch, tolerance: f64) {
+    let slow = model.slow_scores(batch, false);
+    differentiate(&slow);
+    let gradients = model.take_gradients();
+    let compare = |way: &str, scores: &Tensor| {
+        let what = format!("{what}, {way}");
+        assert_close(&what, scores, &slow, tolerance);
+        assert_same_gradients(&what, &model.take_gradients(), &gradients, tolerance);
+    };
+    let fast = model.forward(batch, Mode::Evaluation).unwrap();
+    differentiate(&fast);
+    compare("at once", &fast);
+    for chunk in [1, 3, usize::MAX] {
+        let mut gradient = |scores: &Tensor| Ok(weights(scores));
+        let scores =
+            model.backward_in_chunks(batch, Mode::Evaluation, chunk, &mut gradient).unwrap();
+        compare(&format!("in chunks of {chunk}"), &scores);
+    }
+}
+
+#[test]
+fn scores_and_gradients_of_every_model_are_those_of_separate_texts() {
+    for folder in folders() {
+        for sharing in [Sharing::Always, Sharing::Never] {
+            for lists in [RAGGED, EVEN] {
+                let load = || {
+                    Transformer::load(&folder, &LoadOptions::default())
+                        .unwrap()
+                        .with_sharing(sharing)
+                };
+                let what = format!("{} {sharing:?} {}", folder.display(), lists.len());
+                let batch = batch(lists, 60);
+                agrees_with_its_twin(&format!("{what} f64"), &load().in_double(), &batch, 1e-12);
+                agrees_with_its_twin(&format!("{what} f32"), &load(), &batch, 1e-5);
+            }
+        }
+    }
+}
+
+fn decoder(change: impl FnOnce(&mut DecoderConfig)) -> Transformer {
+    let mut config = DecoderConfig {
+        vocab_size: 60,
+        hidden_size: 32,
+        intermediate_size: Some(48),
+        num_hidden_layers: 3,
+        num_attention_heads: 4,
+        num_key_value_heads: Some(2),
+        max_position_embeddings: 512,
+        ..DecoderConfig::default()
+    };
+    change(&mut config);
+    Transformer::random(ModelConfig::from(config), 5, Device::Cpu).unwrap()
+}
+
+#[test]
+fn long_texts_of_very_different_lengths_are_those_of_separate_texts_too() {
+    // Long enough for several groups of attention.
+    let lists: &[(usize, &[usize])] =
+        &[(300, &[40, 200, 1, 35]), (20, &[3, 150]), (0, &[400]), (90, &[60, 60]), (0, &[10, 380])];
+    let batch = batch(lists, 60);
+    for sharing in [Sharing::Always, Sharing::Auto, Sharing::Never] {
+        let model = decoder(|_| {}).with_sharing(sharing).in_double();
+        agrees_with_its_twin(&format!("{sharing:?}"), &model, &batch, 1e-12);
+    }
+}
+
+#[test]
+fn chunks_with_dropout_are_those_of_one_graph() {
+    let model = decoder(|config| {
+        config.attention_dropout = 0.2;
+        config.residual_dropout = 0.1;
+        config.embedding_dropout = 0.1;
+    })
+    .with_sharing(Sharing::Always)
+    .in_double();
+    let batch = batch(RAGGED, 60);
+    let whole = Chunks::new(&model, &batch, TRAINING, 2).unwrap();
+    let each: Vec<Tensor> =
+        (0..whole.len()).map(|chunk| whole.scores(chunk, &whole.shared).unwrap()).collect();
+    let graph = Tensor::cat(&each, 0);
+    differentiate(&graph);
+    let theirs = model.take_gradients();
+    let again = |seed| {
+        let mode = Mode::Training { seed };
+        model.backward_in_chunks(&batch, mode, 2, &mut |scores| Ok(weights(scores))).unwrap()
+    };
+    let scores = again(3);
+    assert_eq!(norm(&(&scores - &graph)), 0.0);
+    assert_same_gradients("dropout", &model.take_gradients(), &theirs, 1e-12);
+    assert!(norm(&(again(4) - &scores)) > 1e-3, "another seed drops out something else");
+}
+
+#[test]
+fn what_is_frozen_gets_no_gradient_in_chunks() {
+    let model = decoder(|_| {}).with_sharing(Sharing::Always);
+    let batch = batch(RAGGED, 60);
+    for (name, mut parameter) in model.parameters() {
+        if model.part(&name) < Part::Layer(2) {
+            let _ = parameter.set_requires_grad(false);
+            parameter.zero_grad();
+        }
+    }
+    differentiate(&model.slow_scores(&batch, false));
+    let theirs = model.take_gradients();
+    let mut gradient = |scores: &Tensor| Ok(weights(scores));
+    let _ = model.backward_in_chunks(&batch, Mode::Evaluation, 2, &mut gradient).unwrap();
+    assert_same_gradients("frozen", &model.take_gradients(), &theirs, 1e-5);
+}
+
+#[test]
+fn a_gradient_of_another_shape_is_an_error() {
+    let scores = Tensor::zeros([3, 1], (Kind::Float, Device::Cpu));
+    assert!(chunks::checked(scores.shallow_clone(), &scores).is_ok());
+    let error = chunks::checked(scores.narrow(0, 0, 2), &scores).unwrap_err().to_string();
+    assert!(error.contains("[2, 1]") && error.contains("[3, 1]"), "{error}");
+}
