@@ -45,9 +45,9 @@ pub enum Error {
     /// A line of a data file that could not be read.
     #[error("{source_name}:{line}: {field}{message}", field = field.as_ref().map(|f| format!("{f}: ")).unwrap_or_default())]
     Data {
-        /// The file's path, or `"<stdin>"`.
+        /// The file's path, or `"<stdin>"`; `"PATH, record"` where records are counted, not lines.
         source_name: String,
-        /// The line's number, from 1.
+        /// The line's number, or the record's, from 1.
         line: u64,
         /// The field, if one is to blame.
         field: Option<String>,
