@@ -173,6 +173,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut trainer = Trainer::new(model, tokenizer, config)?
         .with_provenance(provenance(arguments))
         .with_run_folder(folder);
+    let report = trainer.data_report(&train, &named(&sets))?;
+    progress.line(format!("{report}"));
     let mut evaluation = fit(&mut trainer, &train, &sets, &mut progress)?;
     trainer.set_reward_scale(&train[..train.len().min(LISTS_MEASURED)], arguments.normalize)?;
     if arguments.normalize {
@@ -180,7 +182,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     model::write_folder(&output, overwrite, |dir| {
         trainer.write_into(dir)?;
-        write_metrics(&dir.join("metrics.json"), &evaluation)?;
+        write_json(&dir.join("metrics.json"), &evaluation)?;
+        write_json(&dir.join("data_report.json"), &report)?;
         let (name, lists) = &sets[0];
         let lists = &lists[..lists.len().min(LISTS_WRITTEN)];
         trainer.write_rewards(dir.join("evaluation.jsonl"), name, lists)
@@ -264,6 +267,10 @@ fn settings(arguments: &Arguments, lists: usize) -> Result<TrainConfig> {
 
 type Set = (String, Vec<RankedList>);
 
+fn named(sets: &[Set]) -> Vec<EvaluationSet<'_, RankedList>> {
+    sets.iter().map(|(name, examples)| EvaluationSet { name, examples }).collect()
+}
+
 /// Trains until the end or until a person has had enough.
 fn fit(
     trainer: &mut Trainer,
@@ -273,9 +280,7 @@ fn fit(
 ) -> Result<Evaluation> {
     let interrupts = support::Interrupts::watched()?;
     let objective = RankedLists { loss: trainer.config().loss };
-    let named: Vec<EvaluationSet<RankedList>> =
-        sets.iter().map(|(name, examples)| EvaluationSet { name, examples }).collect();
-    let result = trainer.fit_and_evaluate(&objective, &train, &named, &mut |event| {
+    let result = trainer.fit_and_evaluate(&objective, &train, &named(sets), &mut |event| {
         progress.show(event);
         interrupts.check()
     });
@@ -289,14 +294,14 @@ fn fit(
 
 /// The lists to train on, and the sets to evaluate on with their names.
 fn read_data(arguments: &Arguments) -> Result<(Vec<RankedList>, Vec<Set>)> {
-    let named = |path: &PathBuf| -> Result<Set> {
+    let from_file = |path: &PathBuf| -> Result<Set> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         Ok((name, data::read(path)?))
     };
-    let sets = arguments.eval_data.iter().map(named).collect::<Result<Vec<_>>>()?;
+    let sets = arguments.eval_data.iter().map(from_file).collect::<Result<Vec<_>>>()?;
     match &arguments.data {
         None if sets.is_empty() => {
-            let held_out = named(&support::shipped("eval.jsonl"))?;
+            let held_out = from_file(&support::shipped("eval.jsonl"))?;
             Ok((data::read(support::shipped("train.jsonl"))?, vec![held_out]))
         }
         None => Ok((data::read(support::shipped("train.jsonl"))?, sets)),
@@ -372,9 +377,9 @@ fn small_model(
     Ok((Box::new(model), tokenizer))
 }
 
-fn write_metrics(path: &Path, evaluation: &Evaluation) -> Result<()> {
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     let io = |source| Error::Io { action: "write", path: path.to_path_buf(), source };
-    let mut json = serde_json::to_string_pretty(evaluation).map_err(|e| io(e.into()))?;
+    let mut json = serde_json::to_string_pretty(value).map_err(|e| io(e.into()))?;
     json.push('\n');
     std::fs::write(path, json).map_err(io)
 }

@@ -8,6 +8,7 @@ mod feed;
 mod labelled;
 mod objective;
 mod optimizer;
+mod preflight;
 mod ranked;
 mod rewards;
 mod run;
