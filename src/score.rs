@@ -123,13 +123,39 @@ impl Scorer {
     /// If the model fails.
     pub fn score(&self, lists: &[RankedList]) -> Result<Vec<Result<Vec<f32>>>> {
         let tokenized = self.tokenizer.encode_lists(lists);
-        let texts: Vec<&TokenizedText> =
-            tokenized.iter().flatten().flat_map(|list: &TokenizedList| &list.texts).collect();
-        let mut rewards = self.score_tokenized(&texts)?.into_iter();
+        let known: Vec<&TokenizedList> = tokenized.iter().flatten().collect();
+        let mut rewards = self.score_tokenized_lists(&known)?.into_iter();
         Ok(tokenized
             .into_iter()
             .map(|list| list.map(|list| rewards.by_ref().take(list.texts.len()).collect()))
             .collect())
+    }
+
+    /// The reward of each text of these lists, list after list. Decoders send what the texts of a
+    /// list begin with, such as their prompt, through the model once.
+    ///
+    /// # Errors
+    /// If the model fails or gives anything but one f32 per text.
+    pub fn score_tokenized_lists(&self, lists: &[&TokenizedList]) -> Result<Vec<f32>> {
+        if self.tokenizer.layout() != Layout::Continuation {
+            let texts: Vec<&TokenizedText> = lists.iter().flat_map(|list| &list.texts).collect();
+            return self.score_tokenized(&texts);
+        }
+        let tokens = |list: &&TokenizedList| list.texts.iter().map(|text| text.ids.len()).sum();
+        let starts: Vec<usize> = lists
+            .iter()
+            .scan(0, |next, list| {
+                *next += list.texts.len();
+                Some(*next - list.texts.len())
+            })
+            .collect();
+        let texts = lists.iter().map(|list| list.texts.len()).sum();
+        self.in_batches(&lists.iter().map(tokens).collect::<Vec<usize>>(), texts, 1, |batch| {
+            let at = batch.iter().flat_map(|&l| (0..lists[l].texts.len()).map(move |t| (l, t)));
+            let positions = at.map(|(l, t)| starts[l] + t).collect();
+            let texts = batch.iter().map(|&list| lists[list].texts.as_slice());
+            Ok((TokenBatch::from_lists(texts)?, positions))
+        })
     }
 
     /// The reward of each tokenised text, in order.
@@ -146,13 +172,28 @@ impl Scorer {
     /// # Errors
     /// If the model fails or gives anything but so many f32 per text.
     pub fn outputs(&self, texts: &[&TokenizedText], outputs: usize) -> Result<Vec<f32>> {
-        let _no_grad = tch::no_grad_guard();
         let lengths: Vec<usize> = texts.iter().map(|text| text.ids.len()).collect();
-        let mut all = vec![0.0; texts.len() * outputs];
-        for batch in sorted_batches(&lengths, usize::MAX, self.batch_tokens) {
+        self.in_batches(&lengths, texts.len(), outputs, |batch| {
             let tokens = TokenBatch::from_texts(batch.iter().map(|&at| texts[at]))?;
+            Ok((tokens, batch.to_vec()))
+        })
+    }
+
+    /// The outputs of all texts of items of these lengths; `make` gives the tokens of some items, and
+    /// where their texts stand among all.
+    fn in_batches(
+        &self,
+        lengths: &[usize],
+        texts: usize,
+        outputs: usize,
+        make: impl Fn(&[usize]) -> Result<(TokenBatch, Vec<usize>)>,
+    ) -> Result<Vec<f32>> {
+        let _no_grad = tch::no_grad_guard();
+        let mut all = vec![0.0; texts * outputs];
+        for batch in sorted_batches(lengths, usize::MAX, self.batch_tokens) {
+            let (tokens, positions) = make(&batch)?;
             let scores = to_vec_f32(&forward(self.model(), &tokens, Mode::Evaluation, outputs)?)?;
-            for (&at, scores) in batch.iter().zip(scores.chunks(outputs.max(1))) {
+            for (&at, scores) in positions.iter().zip(scores.chunks(outputs.max(1))) {
                 all[at * outputs..][..outputs].copy_from_slice(scores);
             }
         }

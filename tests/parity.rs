@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use reward_model::tch::{Device, Kind, Tensor};
 use reward_model::{
-    model, Backbone, LoadOptions, Mode, RankLoss, RewardModel, TokenBatch, TokenizedText,
+    model, rank_loss, Backbone, LoadOptions, Mode, RewardModel, TokenBatch, TokenizedText,
     Transformer,
 };
 use serde::Deserialize;
@@ -99,16 +99,16 @@ fn direction(name: &str) -> impl Iterator<Item = f64> {
 /// and G all of them together; differences of ‖g‖, and of the product with a direction, which is
 /// of the order of ‖Δg‖ itself.
 ///
-/// Where the true gradient is zero (a key's bias), all that f32 has is noise, and libtorch's attention
-/// leaves up to 3e-8·‖G‖ of it, in Python as well as here: the rule's 1e-8·‖G‖ becomes 5e-8·‖G‖.
+/// Where the true gradient is zero (a key's bias, a final norm's bias), all that f32 has is noise, and
+/// libtorch's attention leaves up to 3e-8·‖G‖ of it, in Python as well as here: the rule's 1e-8·‖G‖
+/// becomes 5e-8·‖G‖. Python's own zero is not quite one where it computes attention in f32 in any case
+/// (`reorder_and_upcast_attn`).
 fn gradient_difference(
     model: &Transformer,
     rewards: &Tensor,
     theirs: &BTreeMap<String, (f64, f64)>,
 ) -> (f64, String) {
-    // All pairs: their gradients cancel exactly, where one pass rounds each reward's sum to f32, and a
-    // final norm's bias, whose true gradient is zero, would get what is left of that.
-    RankLoss::new().fused(false).forward(&rewards.select(1, 0)).unwrap().backward();
+    rank_loss(&rewards.select(1, 0)).unwrap().backward();
     let all = theirs.values().map(|(norm, _)| norm * norm).sum::<f64>().sqrt();
     let mut worst = (0.0, String::new());
     let mut found = 0;
@@ -125,7 +125,7 @@ fn gradient_difference(
         let our_norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
         let our_product: f64 = gradient.iter().zip(direction(&name)).map(|(g, d)| g * d).sum();
         let difference = (our_norm - norm).abs().max((our_product - product).abs());
-        let least = if norm < 1e-9 * all { 5e-3 } else { 1e-3 };
+        let least = if norm < 1e-7 * all { 5e-3 } else { 1e-3 };
         let relative = difference / norm.max(least * all);
         if relative > worst.0 || relative.is_nan() {
             worst = (relative, name);

@@ -82,8 +82,8 @@ impl Objective for RankedLists {
 
     fn evaluate(&self, scorer: &Scorer, lists: &[RankedList]) -> Result<Evaluation> {
         let tokenized = scorer.tokenizer().encode_lists(lists);
-        let texts: Vec<_> = tokenized.iter().flatten().flat_map(|list| &list.texts).collect();
-        let rewards = scorer.score_tokenized(&texts)?;
+        let known: Vec<_> = tokenized.iter().flatten().collect();
+        let rewards = scorer.score_tokenized_lists(&known)?;
         let (mut ranks, mut lengths) = (Vec::new(), Vec::new());
         let (mut meter, mut details) = (RankMeter::default(), DetailMeter::default());
         let (mut too_long, mut rest) = (0, rewards.as_slice());

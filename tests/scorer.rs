@@ -1,5 +1,5 @@
 #![cfg(feature = "train")]
-//! Rewards that are measured and normalised, and the folder that tells of it.
+//! The scorer and the scale of rewards: measured, normalised, told by the folder, the same alone and together.
 
 use std::path::Path;
 
@@ -120,4 +120,27 @@ fn without_a_bias_the_mean_is_told_by_the_folder() {
     approx::assert_relative_eq!(offset, mean / std, epsilon = 1e-4);
     assert!(std::fs::read_to_string(folder.join("README.md")).unwrap().contains("subtract"));
     assert_eq!(rewards(&Scorer::load(&folder, Device::Cpu).unwrap()), rewards(trainer.scorer()));
+}
+
+/// Lists of one prompt, scored together, are the texts scored each by itself.
+#[test]
+fn a_shared_prompt_changes_no_reward() {
+    let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+    for folder in ["llama", "gpt2", "qwen2-window", "mistral"] {
+        let config = ModelConfig::read(source.join(folder).join("config.json")).unwrap();
+        let ModelConfig::Decoder(config) = config else { panic!("a decoder") };
+        let vocab_size = tokenizer().vocab_size() as i64;
+        let trainer = trainer(DecoderConfig { vocab_size, num_labels: 1, ..config }.into());
+        let scorer = trainer.scorer();
+        let prompt = "so superb film so fair soup awful";
+        let all: Vec<RankedList> = lists().into_iter().map(|l| l.with_prompt(prompt)).collect();
+        let together = scorer.score(&all).unwrap();
+        for (list, rewards) in all.iter().zip(together) {
+            for (response, reward) in list.responses().iter().zip(rewards.unwrap()) {
+                let alone = RankedList::new([response.text()]).unwrap().with_prompt(prompt);
+                let alone = scorer.score_list(&alone).unwrap()[0];
+                approx::assert_abs_diff_eq!(alone, reward, epsilon = 1e-5);
+            }
+        }
+    }
 }
