@@ -117,13 +117,50 @@ impl Scorer {
     /// If the model fails.
     pub fn score(&self, lists: &[RankedList]) -> Result<Vec<Result<Vec<f32>>>> {
         let tokenized = self.tokenizer.encode_lists(lists);
-        let texts: Vec<&TokenizedText> =
-            tokenized.iter().flatten().flat_map(|list: &TokenizedList| &list.texts).collect();
-        let mut rewards = self.score_tokenized(&texts)?.into_iter();
-        Ok(tokenized
-            .into_iter()
-            .map(|list| list.map(|list| rewards.by_ref().take(list.texts.len()).collect()))
-            .collect())
+        let texts: Vec<&[TokenizedText]> =
+            tokenized.iter().flatten().map(|list: &TokenizedList| list.texts.as_slice()).collect();
+        let mut rewards = self.score_tokenized_lists(&texts)?.into_iter();
+        let rewards = |list: Result<TokenizedList>| {
+            list.map(|_| rewards.next().unwrap_or_default())
+        };
+        Ok(tokenized.into_iter().map(rewards).collect())
+    }
+
+    /// The rewards of each list's tokenised texts, in order. The texts of a list go through the
+    /// model together, so that a model can share what they begin with
+    /// ([`Sharing`](crate::model::Sharing)).
+    ///
+    /// # Errors
+    /// As [`score_tokenized`](Self::score_tokenized).
+    pub fn score_tokenized_lists(&self, lists: &[&[TokenizedText]]) -> Result<Vec<Vec<f32>>> {
+        let _no_grad = tch::no_grad_guard();
+        let pieces = self.pieces(lists);
+        let sizes: Vec<usize> = pieces.iter().map(|&(_, piece)| padded(piece)).collect();
+        let mut scored = vec![Vec::new(); pieces.len()];
+        for batch in sorted_batches(&sizes, usize::MAX, self.batch_tokens) {
+            let tokens = TokenBatch::from_lists(batch.iter().map(|&at| pieces[at].1))?;
+            let scores = to_vec_f32(&forward(self.model(), &tokens, Mode::Evaluation, 1)?)?;
+            let mut rest = scores.as_slice();
+            for &at in &batch {
+                let (these, others) = rest.split_at(pieces[at].1.len());
+                scored[at].extend_from_slice(these);
+                rest = others;
+            }
+        }
+        let mut all: Vec<Vec<f32>> = vec![Vec::new(); lists.len()];
+        for ((list, _), rewards) in pieces.into_iter().zip(scored) {
+            all[list].extend(rewards);
+        }
+        Ok(all)
+    }
+
+    /// Lists, those that are too large for one batch in several pieces.
+    fn pieces<'a>(&self, lists: &[&'a [TokenizedText]]) -> Vec<(usize, &'a [TokenizedText])> {
+        let pieces = lists.iter().enumerate().flat_map(|(list, texts)| {
+            let longest = longest(texts).max(1);
+            texts.chunks((self.batch_tokens / longest).max(1)).map(move |piece| (list, piece))
+        });
+        pieces.collect()
     }
 
     /// The reward of each tokenised text, in order.
@@ -152,6 +189,15 @@ impl Scorer {
         }
         Ok(all)
     }
+}
+
+fn longest(texts: &[TokenizedText]) -> usize {
+    texts.iter().map(|text| text.ids.len()).max().unwrap_or(0)
+}
+
+/// How many tokens there are when all texts are as long as the longest.
+fn padded(texts: &[TokenizedText]) -> usize {
+    texts.len() * longest(texts)
 }
 
 /// A model's outputs as `[texts, outputs]`, after a look at what it returned: the model may be
