@@ -120,9 +120,8 @@ impl Scorer {
         let texts: Vec<&[TokenizedText]> =
             tokenized.iter().flatten().map(|list: &TokenizedList| list.texts.as_slice()).collect();
         let mut rewards = self.score_tokenized_lists(&texts)?.into_iter();
-        let rewards = |list: Result<TokenizedList>| {
-            list.map(|_| rewards.next().unwrap_or_default())
-        };
+        let rewards =
+            |list: Result<TokenizedList>| list.map(|_| rewards.next().unwrap_or_default());
         Ok(tokenized.into_iter().map(rewards).collect())
     }
 

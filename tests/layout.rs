@@ -195,3 +195,26 @@ fn tokenizers_that_do_not_fit_are_refused() {
          folder, or give the model a vocab_size of 12"
     );
 }
+
+#[test]
+fn lists_are_scored_as_their_texts_are() {
+    let scorer = Scorer::new(Box::new(decoder(20)), usual()).unwrap();
+    let text = |ids: &[u32]| TokenizedText::from_ids(ids);
+    // More than one batch takes, with a long beginning in common.
+    let common: Vec<u32> = (0..400).map(|n| n % 7 + 2).collect();
+    let long =
+        |n: u32| text(&[&common[..], &[n % 9, 3, n % 5, 1][..(1 + n as usize % 4)]].concat());
+    let lists = [
+        (0..70).map(long).collect(),
+        vec![],
+        vec![text(&[5])],
+        vec![text(&[5, 6, 7]), text(&[5, 6, 8, 9]), text(&[5, 6, 7])],
+    ];
+    let slices: Vec<&[TokenizedText]> = lists.iter().map(Vec::as_slice).collect();
+    let found = scorer.score_tokenized_lists(&slices).unwrap();
+    assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [70, 0, 1, 3]);
+    let alone = lists.iter().flatten().map(|text| scorer.score_tokenized(&[text]).unwrap()[0]);
+    for (found, alone) in found.iter().flatten().zip(alone) {
+        approx::assert_abs_diff_eq!(*found, alone, epsilon = 1e-5);
+    }
+}
