@@ -14,8 +14,10 @@ mod folder;
 mod head;
 mod layers;
 mod names;
+mod options;
 mod packed;
 mod passes;
+mod rotation;
 mod save;
 mod sharing;
 mod transformer;
@@ -37,11 +39,12 @@ pub use config::{
 };
 pub use folder::{check_target, write_folder};
 pub use names::HeadSource;
+pub use options::{LoadOptions, Loaded, Precision};
 #[cfg(feature = "train")]
 pub(crate) use save::write_tensors;
 pub use save::{SaveDtype, SaveOptions};
 pub use sharing::Sharing;
-pub use transformer::{LoadOptions, Loaded, Precision, Transformer};
+pub use transformer::Transformer;
 
 use crate::text::Layout;
 use crate::{Result, TokenBatch};
