@@ -4,7 +4,7 @@
 //! `cargo bench --bench layouts` takes the layouts in turn and prints medians, ratios to whole
 //! texts, and the ratio that the products of matrices alone would give. `-- memory` and
 //! `-- memory plain` print the peak memory of a gradient in chunks and at once, each in a process
-//! of its own.
+//! of its own; `-- profile` repeats one step, to be looked at with a profiler.
 
 use std::time::Instant;
 
@@ -204,6 +204,16 @@ fn main() -> Result<()> {
     let has = |word: &str| words.iter().any(|given| given == word);
     if has("memory") {
         return memory(has("plain"));
+    }
+    if has("profile") {
+        let (model, batch) = (model(Sharing::Always)?, Shape::new(4, 128, &[64; 4]).batch()?);
+        let times = (0..12).map(|_| {
+            let start = Instant::now();
+            step(&model, &model.forward(&batch, MODE)?)?;
+            Ok(start.elapsed().as_secs_f64())
+        });
+        println!("{:.1} ms a step", 1e3 * median(times.collect::<Result<_>>()?));
+        return Ok(());
     }
     let rounds = if has("quick") { 3 } else { 9 };
     for shape in [

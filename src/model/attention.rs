@@ -253,7 +253,8 @@ fn extend(list: &mut Vec<usize>, places: Range<usize>, slots: usize) {
 }
 
 /// Those rows of a matrix, any number of times. As the lookup in a table that it is: its backward
-/// pass adds row after row in one order, and is several times faster than that of `index_select`.
+/// pass adds the rows in one order on every device, and on a CPU the two passes together take about
+/// half the time of those of `index_select`.
 pub(super) fn rows(x: &Tensor, places: &Tensor) -> Result<Tensor> {
     Ok(Tensor::f_embedding(x, places, -1, false, false)?)
 }

@@ -8,8 +8,8 @@ use super::attention::{rows, Attention, Heads, Weighing};
 use super::config::{DecoderConfig, DecoderType};
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
 use super::packed::{Costs, Packed, Scored};
+use super::rotation::Rotation;
 use super::weights::{Init, Weights};
-use crate::torch::{compute_kind, upload};
 use crate::Result;
 
 /// A decoder without its head.
@@ -58,12 +58,6 @@ struct Context<'a> {
 
 /// By the window of a layer, for each group of the batch's attention.
 type Masks = BTreeMap<Option<i64>, Vec<Option<Tensor>>>;
-
-/// Cosines and sines, `[tokens, 1, head_dim]`.
-struct Rotation {
-    cos: Tensor,
-    sin: Tensor,
-}
 
 impl Decoder {
     pub fn new(config: &DecoderConfig, w: &mut Weights) -> Result<Decoder> {
@@ -161,7 +155,7 @@ impl Decoder {
         let x = dropout(x.f_to_kind(kind)?, self.config.embedding_dropout, training)?;
         let rotation = match self.positions {
             Some(_) => None,
-            None => Some(self.rotation(batch)?),
+            None => Some(Rotation::new(&self.config, batch)?),
         };
         let masks = self.masks(&batch.attention, kind)?;
         Ok((x, Context { batch, rotation, masks, memory, training }))
@@ -258,35 +252,10 @@ impl Decoder {
         if let Some(norm) = norm {
             x = norm.forward(&x)?;
         }
-        if let Some(Rotation { cos, sin }) = turn {
-            let kind = x.f_kind()?;
-            let halves = x.f_to_kind(compute_kind(&x)?)?;
-            let (a, b) = (halves.f_narrow(-1, 0, dim / 2)?, halves.f_narrow(-1, dim / 2, dim / 2)?);
-            let across = Tensor::f_cat(&[b.f_neg()?, a], -1)?;
-            x = halves.f_mul(cos)?.f_add(&across.f_mul(sin)?)?.f_to_kind(kind)?;
+        if let Some(turn) = turn {
+            x = turn.forward(&x)?;
         }
         Ok(x.f_reshape(flat)?)
-    }
-
-    /// Cosines and sines of each token's angles.
-    fn rotation(&self, batch: &Packed) -> Result<Rotation> {
-        let (rope, dim) = (&self.config.rope, self.config.head_dim());
-        let device = batch.ids.device();
-        let frequencies =
-            |length| rope.frequencies(dim, length, self.config.max_position_embeddings);
-        let turns = if rope.depends_on_length() {
-            let all: Vec<f32> = batch.text_lengths().flat_map(frequencies).collect();
-            upload(&all, device)?.f_view([-1, dim / 2])?
-        } else {
-            upload(&frequencies(0), device)?.f_view([1, dim / 2])?
-        };
-        let angles = batch.positions.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_mul(&turns)?;
-        let angles = Tensor::f_cat(&[&angles, &angles], 1)?.f_unsqueeze(1)?;
-        let amplitude = rope.amplitude();
-        Ok(Rotation {
-            cos: angles.f_cos()?.f_mul_scalar(amplitude)?,
-            sin: angles.f_sin()?.f_mul_scalar(amplitude)?,
-        })
     }
 
     /// Whether texts may share the tokens that they begin with: whether what a token gives its
@@ -313,13 +282,6 @@ impl Decoder {
     /// The table of token embeddings: `[vocab_size, hidden_size]`.
     pub fn token_embeddings(&self) -> &Tensor {
         self.words.table()
-    }
-}
-
-impl Rotation {
-    fn of(&self, tokens: &Tensor) -> Result<Rotation> {
-        let of = |table: &Tensor| table.f_index_select(0, tokens);
-        Ok(Rotation { cos: of(&self.cos)?, sin: of(&self.sin)? })
     }
 }
 

@@ -14,8 +14,10 @@ mod folder;
 mod head;
 mod layers;
 mod names;
+mod options;
 mod packed;
 mod passes;
+mod rotation;
 mod save;
 mod scale;
 mod sharing;
@@ -38,12 +40,13 @@ pub use config::{
 };
 pub use folder::{check_target, write_folder};
 pub use names::HeadSource;
+pub use options::{LoadOptions, Loaded, Precision};
 #[cfg(feature = "train")]
 pub(crate) use save::write_tensors;
 pub use save::{SaveDtype, SaveOptions};
 pub use scale::RewardScale;
 pub use sharing::Sharing;
-pub use transformer::{LoadOptions, Loaded, Precision, Transformer};
+pub use transformer::Transformer;
 
 use crate::text::Layout;
 use crate::{Error, Result, TokenBatch};

@@ -2,8 +2,9 @@
 
 use tch::{Kind, Tensor};
 
+use super::options::Precision;
 use super::packed::Packed;
-use super::transformer::{Body, Precision, Transformer};
+use super::transformer::{Body, Transformer};
 use crate::torch::compute_kind;
 use crate::{Result, TokenBatch};
 
