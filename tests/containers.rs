@@ -73,6 +73,16 @@ fn the_same_lists_in_every_container() {
     }
 }
 
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn parquet_takes_a_feature() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.parquet", "named-otherwise.json"] {
+        let error = error(&write(folder.path(), name, b"PAR1...PAR1"));
+        assert!(error.starts_with(": Parquet is read with the feature `parquet`"), "{error}");
+    }
+}
+
 #[test]
 fn csv() {
     let folder = tempfile::tempdir().unwrap();

@@ -273,3 +273,18 @@ fn every_format_becomes_ours() {
         assert_eq!(only(&written, Format::Jsonl), list);
     }
 }
+
+/// A damaged record does not make those after it another format's.
+#[test]
+fn the_first_record_that_tells_the_format_tells_it() {
+    let good = r#"{"prompt": "p", "answers": [{"answer": "a", "rank": 1}]}"#;
+    let file = format!("{{\"id\": 1}}\n{}\n{good}\n", &good[..30]);
+    let (format, lists) = sniffed(&file);
+    assert_eq!(format, Some(Format::Nectar));
+    assert!(lists[0].is_err() && lists[1].is_err() && lists[2].is_ok());
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.jsonl");
+    std::fs::write(&path, file).unwrap();
+    assert!(reward_model::data::open(path).unwrap().nth(2).unwrap().is_ok());
+}

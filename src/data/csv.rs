@@ -1,11 +1,12 @@
 //! CSV with a header as lines of JSON: each row an object, each column a field.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::spool::Spool;
+use super::MAX_LINE_BYTES;
 use crate::{Error, Result};
 
 /// Columns whose cells are texts; messages, if a cell is a JSON array of them.
@@ -43,6 +44,7 @@ const VALUES: [&str; 13] = [
 
 /// Columns of other names are left out.
 pub(super) fn to_lines(path: &Path, reader: impl Read, spool: &mut Spool) -> Result<()> {
+    let reader = Capped { reader, left: MAX_LINE_BYTES };
     let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 16).from_reader(reader);
     let header = reader.headers().map_err(|error| unreadable(path, error))?.clone();
     let known = |name: &str| TEXTS.contains(&name) || VALUES.contains(&name);
@@ -73,7 +75,11 @@ pub(super) fn to_lines(path: &Path, reader: impl Read, spool: &mut Spool) -> Res
         });
     }
     let mut row = csv::StringRecord::new();
-    while reader.read_record(&mut row).map_err(|error| unreadable(path, error))? {
+    loop {
+        reader.get_mut().left = MAX_LINE_BYTES;
+        if !reader.read_record(&mut row).map_err(|error| unreadable(path, error))? {
+            return Ok(());
+        }
         let mut object = Map::new();
         for (name, cell) in header.iter().zip(&row).filter(|(name, _)| known(name)) {
             let value = value(name, cell).map_err(|error| Error::Data {
@@ -88,7 +94,6 @@ pub(super) fn to_lines(path: &Path, reader: impl Read, spool: &mut Spool) -> Res
         line.push(b'\n');
         spool.write(&line)?;
     }
-    Ok(())
 }
 
 fn value(name: &str, cell: &str) -> Result<Value, serde_json::Error> {
@@ -128,4 +133,40 @@ fn unreadable(path: &Path, error: csv::Error) -> Error {
         other => format!("cannot read CSV: {other:?}"),
     };
     Error::Data { source_name: path.display().to_string(), line, field: None, message }
+}
+
+/// Gives so many bytes, and then an error: a quotation mark without its partner makes one row of all
+/// that follows, which would be held in memory.
+struct Capped<R> {
+    reader: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Capped<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.left = self.left.saturating_sub(read as u64);
+        if self.left == 0 && read > 0 {
+            let message = format!(
+                "a row is longer than {MAX_LINE_BYTES} bytes; is a quotation mark missing?"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quotation_mark_without_its_partner_is_not_held() {
+        let endless = b"chosen,rejected\na,b\nc,\"d".chain(io::repeat(b'x'));
+        let path = Path::new("a.csv");
+        let mut spool = Spool::of_converted(path, None, 0).unwrap();
+        let error = to_lines(path, endless, &mut spool).unwrap_err().to_string();
+        let expected = "a row is longer than 268435456 bytes; is a quotation mark missing?";
+        assert_eq!(error, format!("a.csv: cannot read: {expected}"));
+    }
 }

@@ -77,38 +77,39 @@ impl Format {
         }
     }
 
-    /// The format of a stream by its first line with text. What is no object is TSV; an object
-    /// that has the fields of no other format is JSONL, whose errors say what is missing.
-    pub(super) fn of_line(line: &str) -> Self {
+    /// The format that a line tells, if it tells one: what is no object is TSV; an object tells it
+    /// by its fields.
+    pub(super) fn told_by_line(line: &str) -> Option<Self> {
         if line.trim_start().starts_with('{') {
-            Self::of_object(line)
+            Self::told_by_object(line)
         } else {
-            Self::Tsv
+            Some(Self::Tsv)
         }
     }
 
-    /// The format of an object by the names of its fields.
-    pub(super) fn of_object(line: &str) -> Self {
-        let Ok(fields) = serde_json::from_str::<Names>(line) else { return Self::Jsonl };
+    /// The format of an object by the names of its fields; `None` if it is damaged, or has the
+    /// fields of no format.
+    pub(super) fn told_by_object(line: &str) -> Option<Self> {
+        let fields = serde_json::from_str::<Names>(line).ok()?;
         let all = |names: &[&str]| names.iter().all(|name| fields.has(name));
         if all(&["responses"]) {
-            Self::Jsonl
+            Some(Self::Jsonl)
         } else if all(&["message_id", "text"]) || all(&["message_tree_id", "prompt"]) {
-            Self::OpenAssistant
+            Some(Self::OpenAssistant)
         } else if all(&["chosen", "rejected", "score_chosen"])
             || all(&["instruction", "completions"])
         {
-            Self::UltraFeedback
+            Some(Self::UltraFeedback)
         } else if all(&["chosen"]) || all(&["rejected"]) {
-            Self::Jsonl
+            Some(Self::Jsonl)
         } else if all(&["answers"]) {
-            Self::Nectar
+            Some(Self::Nectar)
         } else if all(&["completions"]) {
-            Self::Nemo
+            Some(Self::Nemo)
         } else if all(&["response1", "response2"]) {
-            Self::HelpSteer3
+            Some(Self::HelpSteer3)
         } else {
-            Self::Jsonl
+            None
         }
     }
 
@@ -206,7 +207,7 @@ mod tests {
             ("{", Format::Jsonl),
             (" a\t{", Format::Tsv),
         ] {
-            assert_eq!(Format::of_line(line), format, "{line}");
+            assert_eq!(Format::told_by_line(line).unwrap_or(Format::Jsonl), format, "{line}");
         }
     }
 }

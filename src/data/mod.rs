@@ -6,10 +6,10 @@
 //!
 //! # Formats
 //!
-//! [`open`] finds out by the file's name and the fields of its first record; [`ReadOptions`] name a
-//! format. Each holds one list or one labelled text a line, in UTF-8. A line ends in LF or CRLF, the
-//! last one may do without; a byte-order mark at the start is dropped; a line is at most
-//! [`MAX_LINE_BYTES`] long.
+//! [`open`] finds out by the file's name and the fields of the first record that is of a format;
+//! [`ReadOptions`] name one. Each holds one list or one labelled text a line, in UTF-8. A line ends
+//! in LF or CRLF, the last one may do without; a byte-order mark at the start is dropped; a line is
+//! at most [`MAX_LINE_BYTES`] long.
 //!
 //! **TSV**: the responses, best first, separated by tabs. No prompt, no ties, no header, and no
 //! quoting: a response cannot contain a tab or a line break.
@@ -84,15 +84,16 @@
 //! | `.json` | an object a line, or one array of objects |
 //! | `.tsv` | a list a line |
 //! | `.csv` | the first row has the names of the fields. Texts stand as they are, arrays and numbers as JSON, and so may messages |
+//! | `.parquet` | with the feature `parquet`: the columns are the fields, nested ones too |
 //!
-//! Each may be compressed by gzip (`.gz`) or Zstandard (`.zst`). Compressed files, arrays, CSV and
-//! OpenAssistant's data are written out to an unnamed temporary file, and read from there. A
-//! compressed file may unpack to 200 times its size, or to 64 MiB if that is more, unless
+//! Each may be compressed by gzip (`.gz`) or Zstandard (`.zst`). Compressed files, arrays, CSV,
+//! Parquet and OpenAssistant's data are written out to an unnamed temporary file, and read from
+//! there. A compressed file may unpack to 200 times its size, or to 64 MiB if that is more, unless
 //! [`ReadOptions::with_unpacked_limit`] says otherwise; the conversions may write 64 times what they
 //! read, or 64 MiB. What holds more than that is an error, and takes no more of the disk.
 //!
-//! Errors count the lines of the file. Where a record has no line of its own (an array, CSV), those
-//! of its content count records, from 1, and say so: `lists.json, record:3: ...`.
+//! Errors count the lines of the file. Where a record has no line of its own (an array, CSV,
+//! Parquet), those of its content count records, from 1, and say so: `lists.json, record:3: ...`.
 //!
 //! # Bad input
 //!
@@ -136,6 +137,8 @@ mod nectar;
 mod nemo;
 mod open_assistant;
 mod options;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod reader;
 mod report;
 mod source;

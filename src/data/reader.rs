@@ -37,8 +37,9 @@ impl<R: BufRead> Reader<R> {
         Self::over(reader, source_name.into(), Some(format), Format::parse)
     }
 
-    /// A reader that takes the format from the first line that holds text: by the names of its
-    /// fields if its first character other than white space is `{`, else [`Format::Tsv`].
+    /// A reader that takes the format from the first line that tells it: by the names of its fields
+    /// if its first character other than white space is `{`, else [`Format::Tsv`]. Objects before it
+    /// are damaged, or of no format.
     pub fn sniff(reader: R, source_name: impl Into<String>) -> Self {
         Self::over(reader, source_name.into(), None, Format::parse)
     }
@@ -65,7 +66,7 @@ impl<R: BufRead> Reader<R, LabelledText> {
 }
 
 impl<R, T> Reader<R, T> {
-    /// The format; `None` while a sniffing reader has seen no line.
+    /// The format; `None` while a sniffing reader has seen no line that tells it.
     pub fn format(&self) -> Option<Format> {
         self.format
     }
@@ -101,8 +102,11 @@ impl<R: BufRead, T> Iterator for Reader<R, T> {
             }
         };
         let item = text.and_then(|text| {
-            let format = *self.format.get_or_insert_with(|| Format::of_line(text));
-            (self.parse)(format, text)
+            if self.format.is_none() {
+                self.format = Format::told_by_line(text);
+            }
+            // What tells no format is read as JSONL, whose errors say what is missing.
+            (self.parse)(self.format.unwrap_or(Format::Jsonl), text)
         });
         Some(item.map_err(|problem| problem.at(&self.source_name, line)))
     }

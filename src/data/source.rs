@@ -165,9 +165,14 @@ fn lines(
             json_array::to_lines(path, reader, &mut spool)?;
         }
         Container::Csv => csv::to_lines(path, file, &mut spool)?,
-        Container::Parquet | Container::Lines => {
+        Container::Lines => {}
+        #[cfg(feature = "parquet")]
+        Container::Parquet => super::parquet::to_lines(path, file, &mut spool)?,
+        #[cfg(not(feature = "parquet"))]
+        Container::Parquet => {
             return Err(Error::InvalidArgument(format!(
-                "{}: Parquet is not read; write it as JSONL, in Python with \
+                "{}: Parquet is read with the feature `parquet` of reward-model, which this program \
+                 was built without; build it with that, or write the data as JSONL, in Python with \
                  datasets.load_dataset(...).to_json(...)",
                 path.display()
             )));
@@ -188,17 +193,24 @@ fn head(file: &mut File) -> io::Result<Vec<u8>> {
     Ok(head)
 }
 
+/// Records that may be damaged before one tells the format.
+const LOOKED_AT: usize = 1000;
+
 fn first_format(file: &mut File) -> io::Result<Format> {
     let mut lines = Lines::new(BufReader::new(&mut *file));
-    let mut format = Format::Jsonl;
-    while let Some((_, line)) = lines.next()? {
-        if let Ok(line) = line {
-            format = Format::of_object(line);
+    let mut told = None;
+    for _ in 0..LOOKED_AT {
+        match lines.next()? {
+            Some((_, Ok(line))) => told = Format::told_by_object(line),
+            Some((_, Err(_))) => {}
+            None => break,
+        }
+        if told.is_some() {
             break;
         }
     }
     file.rewind()?;
-    Ok(format)
+    Ok(told.unwrap_or(Format::Jsonl))
 }
 
 /// In small letters, without the point; empty if there is none.
