@@ -1,5 +1,6 @@
 //! Pictures, drawn once for SVG and PNG alike.
 
+use std::fmt::Display;
 use std::io;
 
 use plotters::backend::{BitMapBackend, DrawingBackend, SVGBackend};
@@ -225,8 +226,6 @@ fn halve(pixels: &[u8], width: usize) -> Vec<u8> {
     halved
 }
 
-fn failed<T, E: std::error::Error + Send + Sync + 'static>(
-    result: std::result::Result<T, plotters::backend::DrawingErrorKind<E>>,
-) -> Result<T> {
+fn failed<T>(result: Result<T, impl Display>) -> Result<T> {
     result.map_err(|error| io::Error::other(error.to_string()))
 }

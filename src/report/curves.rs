@@ -38,15 +38,17 @@ pub(super) struct Curves {
 }
 
 impl Curves {
-    /// The figure of the steps `raw` and of evaluated `sets`; `None` if there is nothing to see.
+    /// The figure of the steps `raw`, whose mean is drawn if it is to be `smooth`, and of evaluated
+    /// `sets`; `None` if there is nothing to see.
     pub fn new(
         title: &str,
         raw: impl Iterator<Item = Point>,
+        smooth: bool,
         sets: Vec<(String, Vec<Point>)>,
     ) -> Option<Curves> {
         let raw: Vec<Point> = raw.filter(|point| point.1.is_finite()).collect();
         let sets: Vec<_> = sets.into_iter().filter(|(_, points)| !points.is_empty()).collect();
-        let window = window(raw.len());
+        let window = if smooth { window(raw.len()) } else { 1 };
         let mean = moving_mean(&raw, window);
 
         let of_sets = || sets.iter().flat_map(|(_, points)| points.iter().copied());
@@ -113,13 +115,14 @@ impl Curves {
         }
         let room = canvas.width(&self.title, 15.0)? + 24.0;
         for (name, colour) in entries.into_iter().rev() {
-            let left = right - canvas.width(name, SIZE)?;
+            // The font of an SVG is wider on some screens than the one that is measured.
+            let left = right - 1.15 * canvas.width(name, SIZE)?;
             if left - 22.0 < room {
                 continue;
             }
-            canvas.text(name, (left, 19.0), Anchor::Left, SIZE, ink::TEXT)?;
-            canvas.line(&[(left - 19.0, 20.0), (left - 6.0, 20.0)], colour, 2.5)?;
-            right = left - 32.0;
+            canvas.text(name, (right, 19.0), Anchor::Right, SIZE, ink::TEXT)?;
+            canvas.line(&[(left - 19.0, 19.5), (left - 6.0, 19.5)], colour, 2.5)?;
+            right = left - 30.0;
         }
         Ok(())
     }

@@ -27,6 +27,8 @@ struct Quantity {
     /// Its names in an evaluation; the first that is there counts.
     of_set: &'static [&'static str],
     bounds: (f64, f64),
+    /// Whether it differs from batch to batch.
+    noisy: bool,
     caption: &'static str,
 }
 
@@ -39,6 +41,7 @@ const QUANTITIES: [Quantity; 5] = [
         of_step: |step| step.loss,
         of_set: &["loss"],
         bounds: (0.0, f64::INFINITY),
+        noisy: true,
         caption: "What training makes small. It should fall and level off; held-out loss that rises \
                   while training loss falls is overfitting.",
     },
@@ -48,6 +51,7 @@ const QUANTITIES: [Quantity; 5] = [
         of_step: |step| step.accuracy,
         of_set: &["pairwise_accuracy", "accuracy"],
         bounds: (0.0, 1.0),
+        noisy: true,
         caption: "The share that the model has right: of pairs, those whose better response has the \
                   higher reward. The gap between training and held-out data is what does not carry \
                   over.",
@@ -58,6 +62,7 @@ const QUANTITIES: [Quantity; 5] = [
         of_step: |step| step.margin,
         of_set: &["mean_margin"],
         bounds: ANY,
+        noisy: true,
         caption: "The mean of r_w − r_l, the reward of the better response less that of the other: \
                   how far apart the model puts what people told apart. At 0 it prefers neither.",
     },
@@ -67,6 +72,7 @@ const QUANTITIES: [Quantity; 5] = [
         of_step: |step| step.learning_rate,
         of_set: &[],
         bounds: (0.0, f64::INFINITY),
+        noisy: false,
         caption: "The size of a step: rising in the warm-up, then as the schedule says.",
     },
     Quantity {
@@ -75,6 +81,7 @@ const QUANTITIES: [Quantity; 5] = [
         of_step: |step| step.grad_norm,
         of_set: &[],
         bounds: (0.0, f64::INFINITY),
+        noisy: true,
         caption: "The length of all gradients together, before clipping. Growth without end, or \
                   peaks far above the rest, come before training that diverges.",
     },
@@ -85,7 +92,7 @@ pub(super) fn training(records: &Records) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for quantity in &QUANTITIES {
         let steps = records.steps.iter().map(|step| (step.step as f64, (quantity.of_step)(step)));
-        let Some(curves) = Curves::new(quantity.title, steps, of_sets(records, quantity)) else {
+        let Some(curves) = Curves::new(quantity.title, steps, quantity.noisy, of_sets(records, quantity)) else {
             continue;
         };
         let mut curves = curves.within(quantity.bounds).with_kept(records.kept);
@@ -110,8 +117,9 @@ pub(super) fn of_set(
         let caption = "How the rewards of held-out responses are spread, from those that people \
                        ranked best (at the top) to the last. The upright line is the mean: the \
                        further the means step to the left from row to row, and the less the \
-                       histograms overlap, the better the model tells the ranks apart. The \
-                       outermost bars hold what is further out.";
+                       histograms overlap, the better the model tells the ranks apart. Each \
+                       histogram is as high as its row; its outermost bars hold what is further \
+                       out.";
         figure(format!("rewards-{}", file_name(set)), caption.into(), &picture)
     });
     let bins = records.result(set).map(|record| bins(&record.figures)).unwrap_or_default();
@@ -167,7 +175,7 @@ fn caption(what: &str, curves: &Curves) -> String {
     }
     if curves.outside > 0 {
         let outside = curves.outside;
-        caption += &format!(" {outside} of the batches lie outside the picture.");
+        caption += &format!(" Batches outside the picture: {outside}.");
     }
     caption
 }

@@ -77,11 +77,10 @@ impl SetLists {
         if sample.responses.len() > LONGEST_LIST {
             return;
         }
-        let mut pairs = pairs(&sample.responses).peekable();
-        if pairs.peek().is_none() {
+        if pairs(&sample.responses).next().is_none() {
             return;
         }
-        if pairs.all(|(winner, loser)| winner.reward > loser.reward) {
+        if pairs(&sample.responses).all(|(winner, loser)| winner.reward > loser.reward) {
             self.right += 1;
             if self.right_samples.len() < SAMPLES {
                 self.right_samples.push(sample);

@@ -39,8 +39,6 @@ pub(super) struct StepRecord {
     pub margin: f64,
     pub learning_rate: f64,
     pub grad_norm: f64,
-    pub lists: f64,
-    pub tokens: f64,
     pub seconds: f64,
 }
 
@@ -129,8 +127,6 @@ impl Records {
                     margin: number(&event, "margin"),
                     learning_rate: number(&event, "learning_rate"),
                     grad_norm: number(&event, "grad_norm"),
-                    lists: number(&event, "lists"),
-                    tokens: number(&event, "tokens"),
                     seconds: number(&event, "seconds"),
                 });
             }

@@ -67,8 +67,8 @@ impl Picture for Reliability {
         let frame = Frame {
             left: 52.0,
             right: width - 16.0,
-            top: 42.0,
-            bottom: 236.0,
+            top: 56.0,
+            bottom: 240.0,
             x,
             y: ((lowest * 10.0).floor() / 10.0 - 0.02, 1.02),
         };
@@ -83,11 +83,11 @@ impl Picture for Reliability {
             canvas.circle(centre, 4.8, ink::PAPER)?;
             canvas.circle(centre, 3.8, ink::SETS[0])?;
         }
-        canvas.text("share of pairs in the right order", (frame.left, 34.0), Anchor::Left, 11.0, ink::QUIET)?;
+        canvas.text("accuracy: the share of pairs in the right order", (12.0, 39.0), Anchor::Left, 11.0, ink::QUIET)?;
 
         // The numbers of pairs, on the same axis.
         let most = self.bins.iter().map(|bin| bin.pairs).fold(0.0, f64::max);
-        let counts = Frame { top: 266.0, bottom: 318.0, y: (0.0, most), ..frame };
+        let counts = Frame { top: 272.0, bottom: 318.0, y: (0.0, most), ..frame };
         for bin in &self.bins {
             let (left, right) = (counts.across(bin.from) + 1.0, counts.across(bin.to) - 1.0);
             if right > left {
@@ -95,8 +95,8 @@ impl Picture for Reliability {
                 canvas.rectangle(from, (right, counts.bottom), ink::FAINT_BLUE)?;
             }
         }
-        let text = format!("pairs (at most {most})");
-        canvas.text(&text, (counts.left, counts.top - 10.0), Anchor::Left, 11.0, ink::QUIET)?;
+        let text = format!("pairs, at most {most}");
+        canvas.text(&text, (12.0, counts.top - 8.0), Anchor::Left, 11.0, ink::QUIET)?;
         counts.draw_x(canvas, &Ticks::new(x, 5), "confidence")
     }
 }

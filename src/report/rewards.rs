@@ -105,9 +105,9 @@ impl Picture for Histograms {
             let x = frame.across(value);
             canvas.line(&[(x, frame.top), (x, frame.bottom)], ink::GRID, 1.0)?;
         }
-        let all: Vec<[f64; BINS]> = self.rows.iter().map(|row| row.shares(self.range)).collect();
-        let tallest = all.iter().flatten().copied().fold(0.0, f64::max);
-        for (index, (row, shares)) in self.rows.iter().zip(&all).enumerate() {
+        for (index, row) in self.rows.iter().enumerate() {
+            let shares = row.shares(self.range);
+            let tallest = shares.iter().copied().fold(0.0, f64::max);
             let base = frame.top + f64::from(ROW) * (index as f64 + 1.0);
             let bin = (frame.right - frame.left) / BINS as f64;
             let mut outline = vec![(frame.left, base)];
