@@ -12,7 +12,7 @@ const MOST_RESPONSES: usize = 10;
 pub(super) fn samples(set: &SetLists) -> String {
     let mut html = String::new();
     let told = [
-        (&set.wrong_samples, "Lists with the gravest mistakes", "Rewards the wrong way round, by the largest differences of reward, the gravest first."),
+        (&set.wrong_samples, "Lists with the gravest mistakes", "Rewards the wrong way round, by the largest differences of reward, the gravest first. Where the model gives a response another place than people did, it is told below the reward."),
         (&set.right_samples, "Lists in the right order", "The first ones of the set in which every better response has the higher reward."),
     ];
     for (lists, title, what) in told {
@@ -44,16 +44,16 @@ fn sample(sample: &Sample) -> String {
         });
     html += "<table class=\"responses\"><thead><tr><th scope=\"col\">Rank</th><th scope=\"col\">Reward</th><th scope=\"col\">Response</th></tr></thead><tbody>";
     for response in sample.responses.iter().take(MOST_RESPONSES) {
-        let wrong = is_misplaced(response, &sample.responses);
+        let place = misplaced(response, &sample.responses);
         let share = if high > low { (response.reward - low) / (high - low) } else { 0.5 };
         let share = if share.is_finite() { 100.0 * share } else { 0.0 };
         html += &format!(
             "<tr{}><td class=\"number\">{}</td><td><span class=\"reward\">{}</span><span class=\"track\">\
              <span style=\"width:{share:.1}%\"></span></span>{}</td><td class=\"text\" dir=\"auto\">{}</td></tr>",
-            if wrong { " class=\"wrong\"" } else { "" },
+            if place.is_some() { " class=\"wrong\"" } else { "" },
             figure(response.rank),
             reward(response.reward),
-            if wrong { "<small>misplaced</small>" } else { "" },
+            place.map(|place| format!("<small>place {place}</small>")).unwrap_or_default(),
             text(&response.text, LONGEST_RESPONSE),
         );
     }
@@ -65,14 +65,15 @@ fn sample(sample: &Sample) -> String {
     html
 }
 
-/// Whether a response that is ranked lower has at least the same reward, or one that is ranked
-/// higher has at most the same.
-fn is_misplaced(response: &Scored, all: &[Scored]) -> bool {
-    all.iter().any(|other| {
-        let above = other.rank < response.rank;
-        let below = other.rank > response.rank;
-        above && !(other.reward > response.reward) || below && !(response.reward > other.reward)
-    })
+/// The place at which the model puts a response, if it is not one that people would give it.
+fn misplaced(response: &Scored, all: &[Scored]) -> Option<usize> {
+    let count = |is: &dyn Fn(&Scored) -> bool| all.iter().filter(|other| is(other)).count();
+    let above = count(&|other| other.rank < response.rank);
+    let tied = count(&|other| other.rank == response.rank);
+    let higher = count(&|other| other.reward > response.reward);
+    let equal = count(&|other| other.reward == response.reward);
+    let fits = equal > 0 && higher >= above && higher + equal <= above + tied;
+    (!fits).then_some(higher + 1)
 }
 
 fn reward(reward: f64) -> String {
@@ -80,5 +81,26 @@ fn reward(reward: f64) -> String {
         format!("{reward:.2}").replace('-', "−")
     } else {
         "no number".into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_places_told_are_those_that_people_would_not_give() {
+        let places = |list: &[(f64, f64)]| -> Vec<Option<usize>> {
+            let scored =
+                |&(rank, reward): &(f64, f64)| Scored { text: String::new(), rank, reward };
+            let list: Vec<Scored> = list.iter().map(scored).collect();
+            list.iter().map(|response| misplaced(response, &list)).collect()
+        };
+        assert_eq!(places(&[(1.0, 3.0), (2.0, 2.0), (3.0, 1.0)]), [None; 3]);
+        assert_eq!(places(&[(1.0, 1.0), (2.0, 2.0), (3.0, 3.0)]), [Some(3), None, Some(1)]);
+        // Responses of one rank may have any order among themselves.
+        assert_eq!(places(&[(1.0, 3.0), (2.0, 1.0), (2.0, 2.0)]), [None; 3]);
+        // Equal rewards tell no order.
+        assert_eq!(places(&[(1.0, 1.0), (2.0, 1.0)]), [Some(1), Some(1)]);
     }
 }

@@ -16,7 +16,9 @@ pub(super) fn figure(value: f64) -> String {
     } else if value.fract() == 0.0 && size < 1e15 || size >= 1e4 && size < 1e15 {
         grouped(&format!("{value:.0}"))
     } else if size >= 1e15 || size < 1e-3 {
-        format!("{value:.2e}")
+        let text = format!("{value:.2e}");
+        let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
+        format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
     } else {
         format!("{value:.*}", if size >= 100.0 { 1 } else if size >= 10.0 { 2 } else { 3 })
     };
@@ -72,12 +74,15 @@ fn nested(value: &Value, depth: usize) -> String {
         Value::Null => "<span class=\"quiet\">–</span>".into(),
         Value::Bool(true) => "yes".into(),
         Value::Bool(false) => "no".into(),
-        // A setting, or a seed, is shown as it was written.
-        Value::Number(number) if depth == 0 && number.is_f64() => escape(&number.to_string()),
-        Value::Number(number) => match number.as_f64() {
-            Some(value) => figure(value),
-            None => escape(&number.to_string()),
-        },
+        Value::Number(number) => {
+            let written = number.to_string();
+            match number.as_f64() {
+                // A setting is read best as it was set.
+                Some(_) if number.is_f64() && written.len() <= 8 => escape(&written),
+                Some(value) => figure(value),
+                None => escape(&written),
+            }
+        }
         Value::String(text) => self::text(text, LONGEST_TEXT),
         Value::Object(object) if object.is_empty() => "<span class=\"quiet\">none</span>".into(),
         Value::Array(array) if array.is_empty() => "<span class=\"quiet\">none</span>".into(),
