@@ -95,8 +95,7 @@ pub fn write(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let mut sets = Vec::new();
     for name in names {
         let lists = held_out.iter().find(|lists| lists.name == name);
-        let (rewards, reliability) =
-            figures::of_set(name, &records, lists).map_err(undrawn)?;
+        let (rewards, reliability) = figures::of_set(name, &records, lists).map_err(undrawn)?;
         sets.push(Set { name, lists, rewards, reliability });
     }
     let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());

@@ -65,12 +65,7 @@ pub(super) struct Canvas<'a, B: DrawingBackend> {
 }
 
 impl<B: DrawingBackend> Canvas<'_, B> {
-    pub fn line(
-        &mut self,
-        points: &[(f64, f64)],
-        colour: RGBColor,
-        width: f64,
-    ) -> Result<()> {
+    pub fn line(&mut self, points: &[(f64, f64)], colour: RGBColor, width: f64) -> Result<()> {
         let mut points: Vec<(i32, i32)> = points.iter().map(|&point| self.at(point)).collect();
         // The rasteriser has no direction for a piece without length.
         points.dedup();
@@ -108,12 +103,7 @@ impl<B: DrawingBackend> Canvas<'_, B> {
         failed(self.backend.fill_polygon(points, &style))
     }
 
-    pub fn rectangle(
-        &mut self,
-        from: (f64, f64),
-        to: (f64, f64),
-        colour: RGBColor,
-    ) -> Result<()> {
+    pub fn rectangle(&mut self, from: (f64, f64), to: (f64, f64), colour: RGBColor) -> Result<()> {
         let style = self.style(colour, 0.0).filled();
         failed(self.backend.draw_rect(self.at(from), self.at(to), &style, true))
     }

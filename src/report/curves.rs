@@ -116,7 +116,7 @@ impl Curves {
         let room = canvas.width(&self.title, 15.0)? + 24.0;
         for (name, colour) in entries.into_iter().rev() {
             // The font of an SVG is wider on some screens than the one that is measured.
-            let left = right - 1.15 * canvas.width(name, SIZE)?;
+            let left = right - 1.25 * canvas.width(name, SIZE)?;
             if left - 22.0 < room {
                 continue;
             }

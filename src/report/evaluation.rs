@@ -17,23 +17,78 @@ struct Known {
 }
 
 const KNOWN: [Known; 18] = [
-    known("pairwise_accuracy", "Pairwise accuracy", "of all pairs, the share whose better response has the higher reward; by chance 0.5", true),
-    known("kendall_tau", "Kendall’s τ-b", "how well the two orders of a list agree: 1 the same, 0 unrelated, −1 reversed", true),
+    known(
+        "pairwise_accuracy",
+        "Pairwise accuracy",
+        "of all pairs, the share whose better response has the higher reward; by chance 0.5",
+        true,
+    ),
+    known(
+        "kendall_tau",
+        "Kendall’s τ-b",
+        "how well the two orders of a list agree: 1 the same, 0 unrelated, −1 reversed",
+        true,
+    ),
     known("ndcg", "NDCG", "quality of the order, the top places counting most; 1 is best", true),
-    known("top1", "Best response first", "the share of lists whose best response has the highest reward", true),
-    known("exact_order", "Whole order right", "the share of lists that are in the right order from first to last", true),
+    known(
+        "top1",
+        "Best response first",
+        "the share of lists whose best response has the highest reward",
+        true,
+    ),
+    known(
+        "exact_order",
+        "Whole order right",
+        "the share of lists that are in the right order from first to last",
+        true,
+    ),
     known("accuracy", "Accuracy", "the share of labels, or tokens, that the model has right", true),
-    known("calibration_error", "Calibration error", "how far confidence and accuracy of a pair are apart, on average; 0 is best", true),
-    known("mean_margin", "Mean margin", "the reward of the better response less that of the other, on average", true),
+    known(
+        "calibration_error",
+        "Calibration error",
+        "how far confidence and accuracy of a pair are apart, on average; 0 is best",
+        true,
+    ),
+    known(
+        "mean_margin",
+        "Mean margin",
+        "the reward of the better response less that of the other, on average",
+        true,
+    ),
     known("loss", "Loss", "what training makes small, here on held-out data", true),
-    known("spearman", "Spearman’s ρ", "rank correlation of the two orders of a list: 1 the same, −1 reversed", false),
-    known("reward_mean", "Mean reward", "its level means nothing by itself: only differences are trained", false),
+    known(
+        "spearman",
+        "Spearman’s ρ",
+        "rank correlation of the two orders of a list: 1 the same, −1 reversed",
+        false,
+    ),
+    known(
+        "reward_mean",
+        "Mean reward",
+        "its level means nothing by itself: only differences are trained",
+        false,
+    ),
     known("reward_std", "Standard deviation of rewards", "how far rewards spread", false),
-    known("reward_length_correlation", "Correlation of reward and length", "near 1 the model may reward length for its own sake", false),
+    known(
+        "reward_length_correlation",
+        "Correlation of reward and length",
+        "near 1 the model may reward length for its own sake",
+        false,
+    ),
     known("lists", "Lists", "lists, or other examples, that were evaluated", false),
     known("pairs", "Pairs", "pairs of responses of which one is ranked above the other", false),
-    known("lists_without_pairs", "Lists without pairs", "lists in which no response is ranked above another", false),
-    known("lists_with_constant_rewards", "Lists with constant rewards", "lists whose responses all have the same reward; τ and ρ leave them out", false),
+    known(
+        "lists_without_pairs",
+        "Lists without pairs",
+        "lists in which no response is ranked above another",
+        false,
+    ),
+    known(
+        "lists_with_constant_rewards",
+        "Lists with constant rewards",
+        "lists whose responses all have the same reward; τ and ρ leave them out",
+        false,
+    ),
     known("too_long", "Too long", "lists left out because a response is too long", false),
 ];
 
@@ -151,7 +206,7 @@ pub(super) fn reliability(figures: &Map<String, Value>) -> String {
     );
     for Bin { from, to, pairs, confidence, accuracy } in bins {
         html += &format!(
-            "<tr><th scope=\"row\">{from:.2} – {to:.2}</th><td class=\"number\">{}</td>\
+            "<tr><th scope=\"row\">{from:.2}\u{a0}–\u{a0}{to:.2}</th><td class=\"number\">{}</td>\
              <td class=\"number\">{}</td><td>{}</td></tr>",
             figure(pairs),
             figure(confidence),

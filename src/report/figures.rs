@@ -42,7 +42,8 @@ const QUANTITIES: [Quantity; 5] = [
         of_set: &["loss"],
         bounds: (0.0, f64::INFINITY),
         noisy: true,
-        caption: "What training makes small. It should fall and level off; held-out loss that rises \
+        caption:
+            "What training makes small. It should fall and level off; held-out loss that rises \
                   while training loss falls is overfitting.",
     },
     Quantity {
@@ -52,7 +53,8 @@ const QUANTITIES: [Quantity; 5] = [
         of_set: &["pairwise_accuracy", "accuracy"],
         bounds: (0.0, 1.0),
         noisy: true,
-        caption: "The share that the model has right: of pairs, those whose better response has the \
+        caption:
+            "The share that the model has right: of pairs, those whose better response has the \
                   higher reward. The gap between training and held-out data is what does not carry \
                   over.",
     },
@@ -63,7 +65,8 @@ const QUANTITIES: [Quantity; 5] = [
         of_set: &["mean_margin"],
         bounds: ANY,
         noisy: true,
-        caption: "The mean of r_w − r_l, the reward of the better response less that of the other: \
+        caption:
+            "The mean of r_w − r_l, the reward of the better response less that of the other: \
                   how far apart the model puts what people told apart. At 0 it prefers neither.",
     },
     Quantity {
@@ -92,7 +95,9 @@ pub(super) fn training(records: &Records) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     for quantity in &QUANTITIES {
         let steps = records.steps.iter().map(|step| (step.step as f64, (quantity.of_step)(step)));
-        let Some(curves) = Curves::new(quantity.title, steps, quantity.noisy, of_sets(records, quantity)) else {
+        let Some(curves) =
+            Curves::new(quantity.title, steps, quantity.noisy, of_sets(records, quantity))
+        else {
             continue;
         };
         let mut curves = curves.within(quantity.bounds).with_kept(records.kept);
@@ -110,9 +115,8 @@ pub(super) fn of_set(
     records: &Records,
     lists: Option<&SetLists>,
 ) -> Result<(Option<Figure>, Option<Figure>)> {
-    let rewards = lists.and_then(|lists| {
-        lists.rewards.picture(format!("Rewards by rank: {}", label(set)))
-    });
+    let rewards =
+        lists.and_then(|lists| lists.rewards.picture(format!("Rewards by rank: {}", label(set))));
     let rewards = rewards.map(|picture| {
         let caption = "How the rewards of held-out responses are spread, from those that people \
                        ranked best (at the top) to the last. The upright line is the mean: the \
@@ -125,7 +129,8 @@ pub(super) fn of_set(
     let bins = records.result(set).map(|record| bins(&record.figures)).unwrap_or_default();
     let reliability = Reliability::new(format!("Reliability: {}", label(set)), &bins);
     let reliability = reliability.map(|picture| {
-        let caption = "How sure the model is of a pair, σ of the difference of its rewards, and how \
+        let caption =
+            "How sure the model is of a pair, σ of the difference of its rewards, and how \
                        often it is right when it is so sure. On the dashed line confidence can be \
                        taken at its word; below it the model is too sure of itself. Bars count the \
                        pairs: points that stand on few of them say little.";

@@ -76,7 +76,11 @@ impl Page<'_> {
             (None, _) => facts.push("no step yet".into()),
         }
         if let Some(last) = last {
-            facts.push(format!("{} {}", last.epoch, if last.epoch == 1 { "epoch" } else { "epochs" }));
+            facts.push(format!(
+                "{} {}",
+                last.epoch,
+                if last.epoch == 1 { "epoch" } else { "epochs" }
+            ));
             if last.seconds.is_finite() {
                 facts.push(duration(last.seconds));
             }
@@ -178,8 +182,8 @@ impl Page<'_> {
             let samples = samples(lists);
             if !samples.is_empty() {
                 html += &format!(
-                    "<h3>Set <em>{}</em></h3><p>{} of {} lists are in the right order from first to \
-                     last.</p>{samples}",
+                    "<h3>Set <em>{}</em></h3><p>Lists in the right order from first to last: {} of \
+                     {}.</p>{samples}",
                     text(&lists.name, 60),
                     figure(lists.right as f64),
                     figure(lists.lists as f64)
@@ -192,16 +196,16 @@ impl Page<'_> {
     fn records(&self) -> String {
         let records = self.records;
         let mut notes = vec![format!(
-            "{} steps and {} evaluations are in events.jsonl.",
+            "Steps in events.jsonl: {}; evaluations: {}.",
             figure(records.steps.len() as f64),
             figure(records.evaluations.len() as f64)
         )];
         if records.resumed > 0 {
-            notes.push(format!("The run was resumed {} times.", figure(records.resumed as f64)));
+            notes.push(format!("Times the run was resumed: {}.", figure(records.resumed as f64)));
         }
         if records.skipped > 0 {
             notes.push(format!(
-                "{} steps were skipped because the loss or the gradient was not finite.",
+                "Steps skipped because the loss or the gradient was not finite: {}.",
                 figure(records.skipped as f64)
             ));
         }
@@ -210,8 +214,8 @@ impl Page<'_> {
         {
             if unreadable.count > 0 {
                 notes.push(format!(
-                    "{} lines of {file} are no JSON objects and are left out, the first of them \
-                     line {}.",
+                    "Lines of {file} that are no JSON objects and are left out: {}, the first of \
+                     them line {}.",
                     figure(unreadable.count as f64),
                     figure(unreadable.first as f64)
                 ));

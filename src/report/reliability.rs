@@ -41,7 +41,9 @@ impl Reliability {
     /// The picture; `None` if no bin has a pair.
     pub fn new(title: String, bins: &[Bin]) -> Option<Reliability> {
         let seen = |bin: &&Bin| {
-            [bin.from, bin.to, bin.pairs, bin.confidence, bin.accuracy].iter().all(|x| x.is_finite())
+            [bin.from, bin.to, bin.pairs, bin.confidence, bin.accuracy]
+                .iter()
+                .all(|x| x.is_finite())
                 && bin.pairs > 0.0
         };
         let bins: Vec<Bin> = bins.iter().filter(seen).copied().collect();
@@ -83,7 +85,13 @@ impl Picture for Reliability {
             canvas.circle(centre, 4.8, ink::PAPER)?;
             canvas.circle(centre, 3.8, ink::SETS[0])?;
         }
-        canvas.text("accuracy: the share of pairs in the right order", (12.0, 39.0), Anchor::Left, 11.0, ink::QUIET)?;
+        canvas.text(
+            "accuracy: the share of pairs in the right order",
+            (12.0, 39.0),
+            Anchor::Left,
+            11.0,
+            ink::QUIET,
+        )?;
 
         // The numbers of pairs, on the same axis.
         let most = self.bins.iter().map(|bin| bin.pairs).fold(0.0, f64::max);

@@ -59,7 +59,8 @@ fn sample(sample: &Sample) -> String {
     }
     if sample.responses.len() > MOST_RESPONSES {
         let more = sample.responses.len() - MOST_RESPONSES;
-        html += &format!("<tr><td colspan=\"3\" class=\"quiet\">and {more} more responses</td></tr>");
+        html +=
+            &format!("<tr><td colspan=\"3\" class=\"quiet\">and {more} more responses</td></tr>");
     }
     html += "</tbody></table></article>";
     html

@@ -20,7 +20,16 @@ pub(super) fn figure(value: f64) -> String {
         let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
         format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
     } else {
-        format!("{value:.*}", if size >= 100.0 { 1 } else if size >= 10.0 { 2 } else { 3 })
+        format!(
+            "{value:.*}",
+            if size >= 100.0 {
+                1
+            } else if size >= 10.0 {
+                2
+            } else {
+                3
+            }
+        )
     };
     text.replace('-', "−")
 }
@@ -169,7 +178,8 @@ pub(super) fn text(text: &str, longest: usize) -> String {
     let (shown, left_out) = shorten(text, longest);
     let mut html = format!("<bdi>{}</bdi>", escape(shown));
     if left_out > 0 {
-        html += &format!("<span class=\"quiet\"> … {} more characters</span>", figure(left_out as f64));
+        html +=
+            &format!("<span class=\"quiet\"> … {} more characters</span>", figure(left_out as f64));
     }
     html
 }
