@@ -1,6 +1,6 @@
 //! A page about a run: curves, figures, rewards and sample lists, as HTML, SVG and PNG.
 //!
-//! [`write`] reads what a run has left in its folder and asks for no model and no device.
+//! [`write()`] reads what a run has left in its folder and asks for no model and no device.
 //!
 //! | file | read for | without it |
 //! |---|---|---|

@@ -399,10 +399,16 @@ fn pictures_that_stand_alone_hold_no_markup_of_the_data_either() {
 }
 
 fn only_shapes(svg: &str) {
+    const SHAPES: &str = "svg line polyline polygon rect circle text";
+    const ATTRIBUTES: &str = "xmlns viewBox width height role aria-label stroke-linejoin \
+        stroke-linecap x y x1 y1 x2 y2 cx cy r points dx dy fill opacity stroke stroke-width \
+        text-anchor font-family font-size";
+    let known = |names: &str, name: &str| names.split_whitespace().any(|known| known == name);
     for element in elements(svg) {
-        let name = element.trim_matches('/').split_whitespace().next().unwrap_or_default();
-        let shapes = ["svg", "line", "polyline", "polygon", "rect", "circle", "text"];
-        assert!(shapes.contains(&name), "<{element}>");
+        let mut parts = element.trim_matches('/').split_whitespace();
+        let attributes_known = |name: &str| known(ATTRIBUTES, name.trim_end_matches(['=', '/']));
+        assert!(known(SHAPES, parts.next().unwrap_or_default()), "<{element}>");
+        assert!(parts.filter(|part| *part != "/").all(attributes_known), "<{element}>");
     }
 }
 

@@ -13,9 +13,9 @@ pub(super) fn figure(value: f64) -> String {
     let size = value.abs();
     let text = if !value.is_finite() {
         return "–".into();
-    } else if value.fract() == 0.0 && size < 1e15 || size >= 1e4 && size < 1e15 {
+    } else if (value.fract() == 0.0 || size >= 1e4) && size < 1e15 {
         grouped(&format!("{value:.0}"))
-    } else if size >= 1e15 || size < 1e-3 {
+    } else if !(1e-3..1e15).contains(&size) {
         let text = format!("{value:.2e}");
         let (digits, power) = text.split_once('e').unwrap_or((&text, "0"));
         format!("{}e{power}", digits.trim_end_matches('0').trim_end_matches('.'))
