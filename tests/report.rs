@@ -331,7 +331,9 @@ fn long_runs_make_small_pages_that_say_so() {
     }
     let page = Folder::new().with("events.jsonl", events).page();
     assert!(page.len() < 400_000, "{} bytes", page.len());
-    assert!(page.contains("Of 100000 steps, the lowest and highest of each stretch are drawn."));
+    assert!(
+        page.contains("Of 100\u{202f}000 steps, the lowest and highest of each stretch are drawn.")
+    );
     let short = Folder::new().with_events(&[step(1), step(2)]).page();
     assert!(!short.contains("of each stretch"));
 }

@@ -8,6 +8,7 @@ use super::lines::number;
 use super::records::{Records, StepRecord};
 use super::reliability::{bins, Reliability};
 use super::series::Point;
+use super::tables::figure as number_text;
 
 /// A picture in both formats.
 pub(super) struct Figure {
@@ -166,7 +167,7 @@ fn caption(what: &str, curves: &Curves) -> String {
     if curves.window > 1 {
         caption += &format!(
             " Faint: each batch. Strong: the mean over {} steps around each.",
-            curves.window
+            number_text(curves.window as f64)
         );
     }
     if curves.has_sets() && curves.has_steps() {
@@ -175,11 +176,11 @@ fn caption(what: &str, curves: &Curves) -> String {
     if curves.is_thinned() {
         caption += &format!(
             " Of {} steps, the lowest and highest of each stretch are drawn.",
-            curves.points
+            number_text(curves.points as f64)
         );
     }
     if curves.outside > 0 {
-        let outside = curves.outside;
+        let outside = number_text(curves.outside as f64);
         caption += &format!(" Batches outside the picture: {outside}.");
     }
     caption

@@ -3,7 +3,8 @@
 /// A point, x and y.
 pub(super) type Point = (f64, f64);
 
-/// The mean of y over a window of `window` points around each point, which is smaller at both ends.
+/// The mean of y over a window of `window` points around each point, which is smaller near both ends,
+/// and not there at all where it would be less than a quarter: a mean of few points wavers.
 pub(super) fn moving_mean(points: &[Point], window: usize) -> Vec<Point> {
     let half = window / 2;
     let mut sums = Vec::with_capacity(points.len() + 1);
@@ -17,9 +18,9 @@ pub(super) fn moving_mean(points: &[Point], window: usize) -> Vec<Point> {
         // As far to the left as to the right, or the ends would lean towards the middle.
         let reach = half.min(index).min(points.len() - 1 - index);
         let (from, to) = (index - reach, index + reach + 1);
-        (x, (sums[to] - sums[from]) / (to - from) as f64)
+        (reach >= half / 4).then(|| (x, (sums[to] - sums[from]) / (to - from) as f64))
     };
-    points.iter().enumerate().map(mean).collect()
+    points.iter().enumerate().filter_map(mean).collect()
 }
 
 /// How many points a moving mean takes together so that one sees where a curve of `count` points
@@ -87,9 +88,18 @@ mod tests {
     #[test]
     fn the_mean_of_a_straight_line_is_the_line() {
         let line: Vec<Point> = (0..50).map(|x| (f64::from(x), 3.0 - f64::from(x))).collect();
-        for (mean, point) in moving_mean(&line, 7).iter().zip(&line) {
-            assert!((mean.1 - point.1).abs() < 1e-12, "{mean:?} {point:?}");
-        }
+        let means = moving_mean(&line, 17);
+        assert_eq!((means[0].0, means[means.len() - 1].0), (2.0, 47.0));
+        assert!(means.iter().all(|(x, mean)| (mean - (3.0 - x)).abs() < 1e-12), "{means:?}");
+        assert_eq!(moving_mean(&line, 1), line);
+    }
+
+    #[test]
+    fn the_mean_is_of_the_window() {
+        let mut peak: Vec<Point> = (0..9).map(|x| (f64::from(x), 0.0)).collect();
+        peak[4].1 = 5.0;
+        let means: Vec<f64> = moving_mean(&peak, 5).iter().map(|point| point.1).collect();
+        assert_eq!(means, [0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
     }
 
     #[test]
