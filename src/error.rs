@@ -185,6 +185,7 @@ pub enum Error {
 
 impl Error {
     /// Nothing if there are none; the error itself if there is one.
+    #[cfg(feature = "train")]
     pub(crate) fn all(mut errors: Vec<Error>) -> Result<()> {
         match errors.len() {
             0 => Ok(()),

@@ -68,6 +68,7 @@
 //! | `models` | [`RewardModel`], [`Transformer`], [`Scorer`], model folders |
 //! | `train` (default) | [`Trainer`] |
 //! | `hub` | `hub::download`: model folders from the Hugging Face Hub, and nothing unless asked |
+//! | `report` | `report::write`: a page about a run, with its curves as SVG and PNG |
 //! | `download-libtorch`, `doc-only` | forwarded to tch |
 //!
 //! Nothing here panics on what a user, a file or a device can cause: every such thing is an
@@ -87,6 +88,8 @@ pub mod metrics;
 #[cfg(feature = "models")]
 pub mod model;
 mod ranking;
+#[cfg(feature = "report")]
+pub mod report;
 #[cfg(feature = "models")]
 mod score;
 #[cfg(feature = "text")]
