@@ -37,6 +37,7 @@ impl<E: Into<Error>> From<E> for ReadError {
 }
 
 /// Reads tensors of one file into tensors of the same names, which are all that it may hold.
+#[cfg(feature = "train")]
 pub(crate) fn read_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let mut file = Checkpoint::open_file(path.to_path_buf())?;

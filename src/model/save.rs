@@ -98,6 +98,7 @@ pub(super) fn write(dir: &Path, tensors: &[(String, Tensor)], options: SaveOptio
 }
 
 /// Writes named f32 tensors into one file.
+#[cfg(feature = "train")]
 pub(crate) fn write_tensors(path: &Path, tensors: &[(String, Tensor)]) -> Result<()> {
     let on_host = tensors.iter().map(|(name, tensor)| OnHost::new(name, tensor, SaveDtype::F32));
     write_file(path, &on_host.collect::<Vec<_>>())
