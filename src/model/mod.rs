@@ -11,8 +11,10 @@ mod config;
 mod decoder;
 mod encoder;
 mod folder;
+mod frozen;
 mod head;
 mod layers;
+mod memory;
 mod names;
 mod options;
 mod packed;
@@ -172,6 +174,13 @@ pub trait RewardModel {
         let values = scores.f_detach()?;
         chunks::backward(&scores, &chunks::checked(gradient(&values)?, &values)?)?;
         Ok(values)
+    }
+
+    /// About how many bytes the graph of a batch takes beside parameters and gradients, with so many
+    /// texts at a time in [`backward_in_chunks`](Self::backward_in_chunks), or with all of them in
+    /// [`forward`](Self::forward). By default it is not known.
+    fn activation_bytes(&self, _batch: &TokenBatch, _mode: Mode, _chunk: usize) -> Option<u64> {
+        None
     }
 
     /// The parameters by name: leaf tensors that share storage with the model's own, in an order and

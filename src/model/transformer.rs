@@ -152,6 +152,10 @@ impl Transformer {
         &self.config
     }
 
+    pub(super) fn named(&self) -> &[(String, Tensor)] {
+        &self.parameters
+    }
+
     /// What became of the tensors of the folder that this was loaded from.
     pub fn loaded(&self) -> Option<&Loaded> {
         self.loaded.as_ref()
@@ -234,6 +238,10 @@ impl RewardModel for Transformer {
             return self.forward(batch, mode);
         }
         Chunks::new(self, batch, mode, chunk)?.backward(gradient)
+    }
+
+    fn activation_bytes(&self, batch: &TokenBatch, mode: Mode, chunk: usize) -> Option<u64> {
+        Some(self.estimated_bytes(batch, mode, chunk))
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

@@ -8,6 +8,7 @@ mod feed;
 mod labelled;
 mod objective;
 mod optimizer;
+mod parts;
 mod preflight;
 mod ranked;
 mod rewards;
@@ -15,6 +16,7 @@ mod run;
 mod run_folder;
 mod schedule;
 mod selection;
+mod step;
 mod token_prediction;
 
 use std::path::Path;
@@ -166,6 +168,7 @@ impl Trainer {
         if let Some(threads) = self.config.threads {
             tch::set_num_threads(threads.into());
         }
+        self.config.check_objective(objective)?;
         let data =
             Feed::new(objective, self.scorer.tokenizer(), examples, self.config.tokens_in_memory)?;
         if self.config.strict {

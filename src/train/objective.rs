@@ -45,6 +45,13 @@ pub trait Objective: Sync {
         mode: Mode,
     ) -> Result<BatchLoss>;
 
+    /// Whether [`loss`](Self::loss) asks nothing of the model but the outputs of this batch, by one
+    /// [`RewardModel::forward`] in this mode. Then its gradient can be had in chunks
+    /// ([`TrainConfig::max_memory`](crate::TrainConfig::max_memory)). By default it is not sure.
+    fn needs_outputs_alone(&self) -> bool {
+        false
+    }
+
     /// How the model does on these examples.
     ///
     /// # Errors
