@@ -91,6 +91,16 @@ pub struct TrainConfig {
     /// How many tokens of the training data are kept in memory, at 5 bytes each; of more, every batch
     /// is read and tokenised again when its turn comes. Default 8 million.
     pub tokens_in_memory: u64,
+    /// Whether what the last frozen layer gives for a list is kept for later epochs, where embeddings
+    /// and at least one layer above them do not train and nothing is dropped out in them. It is
+    /// computed list by list in either case: weights are the same, bit for bit. Default: yes.
+    pub cache_frozen: bool,
+    /// How many bytes of it are kept in memory: 4 · `hidden_size` for each token, the tokens that the
+    /// texts of a list share counted once, or for each text if only the head trains. Default 1 GiB.
+    pub cache_memory: u64,
+    /// How many more bytes are kept in an unnamed temporary file, in the run's folder if there is one;
+    /// what has no room there either is computed in every epoch. Default 8 GiB.
+    pub cache_disk: u64,
     /// Whether training data that would be left out or cut, because a text is too long or a list
     /// has no pairs, are an error. Default: no.
     pub strict: bool,
@@ -133,6 +143,9 @@ impl Default for TrainConfig {
             checkpoint_minutes: 5.0,
             checkpoints_kept: 2,
             tokens_in_memory: 8_000_000,
+            cache_frozen: true,
+            cache_memory: 1 << 30,
+            cache_disk: 8 << 30,
             strict: false,
             seed: 0,
             threads: None,

@@ -5,6 +5,7 @@ mod checkpoint;
 mod config;
 mod events;
 mod feed;
+mod kept;
 mod labelled;
 mod objective;
 mod optimizer;
@@ -42,6 +43,7 @@ use crate::{Error, RankedList, Result};
 use card::Record;
 use checkpoint::State;
 use feed::Feed;
+use kept::Kept;
 use optimizer::AdamW;
 use run::Run;
 use run_folder::Identity;
@@ -199,11 +201,13 @@ impl Trainer {
             steps_per_epoch,
             steps,
         };
+        let kept = Kept::new(data.len(), &self.config, self.folder.as_ref().map(RunFolder::path));
         let mut run = Run {
             objective,
             scorer: &self.scorer,
             config: &self.config,
             data: &data,
+            kept,
             sets,
             folder: self.folder.as_mut(),
             watch,

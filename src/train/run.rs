@@ -7,6 +7,7 @@ use tch::Tensor;
 
 use super::checkpoint::{self, BestSoFar, State};
 use super::feed::Feed;
+use super::kept::Kept;
 use super::objective::Objective;
 use super::optimizer::AdamW;
 use super::run_folder::RunFolder;
@@ -22,6 +23,8 @@ pub(super) struct Run<'a, O: Objective> {
     pub scorer: &'a Scorer,
     pub config: &'a TrainConfig,
     pub data: &'a Feed<'a, O>,
+    /// What frozen layers give.
+    pub kept: Kept,
     pub sets: &'a [EvaluationSet<'a, O::Example>],
     pub folder: Option<&'a mut RunFolder>,
     pub watch: &'a mut dyn FnMut(&Event<O::Evaluation>) -> Result<()>,

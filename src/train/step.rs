@@ -1,6 +1,7 @@
 //! One optimiser step: its gradient, gathered over parts, and where it leads.
 
 use super::feed::Loaded;
+use super::kept::Continued;
 use super::objective::Objective;
 use super::parts::{Part, PartSums};
 use super::run::Run;
@@ -59,7 +60,18 @@ impl<O: Objective> Run<'_, O> {
                 mode: self.mode(step, number),
                 weighted: parts.len() > 1,
             };
-            let cost = part.differentiate(self.objective, self.scorer.model(), self.config)?;
+            let model = self.scorer.model();
+            let frozen = model.frozen_layers(part.mode);
+            let cost = match frozen.filter(|_| self.objective.needs_outputs_alone()) {
+                Some(layers) => {
+                    let examples: Vec<usize> = places.iter().map(|&at| batch[at]).collect();
+                    let states =
+                        self.kept.states(layers, &examples, &part.tokens, model.device())?;
+                    let model = Continued { model, layers, states };
+                    part.differentiate(self.objective, &model, self.config)?
+                }
+                None => part.differentiate(self.objective, model, self.config)?,
+            };
             if !cost.value.is_finite() {
                 return Ok(Outcome::Skipped(format!("the loss is {}", cost.value)));
             }
