@@ -143,6 +143,7 @@ mod reader;
 mod report;
 mod source;
 mod spool;
+mod subset;
 mod tsv;
 mod ultra_feedback;
 mod unpack;
@@ -160,6 +161,7 @@ pub use lines::MAX_LINE_BYTES;
 pub use options::ReadOptions;
 pub use reader::Reader;
 pub use report::{DataReport, Lengths, Overlap, Reporter, Split, SplitReport};
+pub use subset::Subset;
 
 use source::{Content, Source};
 
