@@ -45,12 +45,14 @@ pub struct Callbacks<'a, E = Evaluation> {
     on_checkpoint: Vec<OnCheckpoint<'a>>,
 }
 
-impl<'a, E> Callbacks<'a, E> {
-    /// None yet.
+impl Callbacks<'_> {
+    /// None yet; for an objective other than ranked lists, see [`default`](Self::default).
     pub fn new() -> Self {
-        Self { on_step: Vec::new(), on_evaluation: Vec::new(), on_checkpoint: Vec::new() }
+        Self::default()
     }
+}
 
+impl<'a, E> Callbacks<'a, E> {
     /// Calls this after each optimiser step.
     #[must_use]
     pub fn on_step(mut self, call: impl FnMut(&Step) -> Result<()> + 'a) -> Self {
@@ -93,8 +95,9 @@ impl<'a, E> Callbacks<'a, E> {
 }
 
 impl<E> Default for Callbacks<'_, E> {
+    /// None yet.
     fn default() -> Self {
-        Self::new()
+        Self { on_step: Vec::new(), on_evaluation: Vec::new(), on_checkpoint: Vec::new() }
     }
 }
 
