@@ -12,9 +12,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use reward_model::data::{self, Dataset, IndexedFile, ReadOptions, Subset};
+use reward_model::model::Precision;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    model, parse_device, tch, EncoderConfig, Error, Evaluation, EvaluationSet, LoadOptions,
+    model, parse_device, report, tch, EncoderConfig, Error, Evaluation, EvaluationSet, LoadOptions,
     Provenance, RankedList, RankedLists, Result, RewardModel, RunFolder, Schedule, Selection,
     TrainConfig, Trainer, Transformer,
 };
@@ -142,6 +143,9 @@ struct Arguments {
     /// cpu, cuda or cuda:N
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: String,
+    /// What to compute in: f32, or bf16 on cuda; parameters and loss are f32 either way
+    #[arg(long, value_name = "NAME", value_parser = precision, default_value = "f32", requires = "backbone")]
+    precision: Precision,
     /// Threads to compute with [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
@@ -159,6 +163,14 @@ fn schedule(name: &str) -> std::result::Result<Schedule, String> {
         "linear" => Ok(Schedule::Linear),
         "cosine" => Ok(Schedule::Cosine),
         _ => Err("must be constant, linear or cosine".into()),
+    }
+}
+
+fn precision(name: &str) -> std::result::Result<Precision, String> {
+    match name {
+        "f32" => Ok(Precision::F32),
+        "bf16" => Ok(Precision::Bf16),
+        _ => Err("must be f32 or bf16".into()),
     }
 }
 
@@ -186,8 +198,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut trainer = Trainer::new(model, tokenizer, config)?
         .with_provenance(provenance(arguments))
         .with_run_folder(folder);
-    let report = trainer.data_report(&train, &named(&sets))?;
-    progress.line(format!("{report}"));
+    let data_report = trainer.data_report(&train, &named(&sets))?;
+    progress.line(format!("{data_report}"));
     let mut evaluation = fit(&mut trainer, &train, &sets, &mut progress)?;
     trainer.set_reward_scale(&sample(&train)?, arguments.normalize)?;
     if arguments.normalize {
@@ -201,6 +213,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         trainer.write_rewards(dir.join("evaluation.jsonl"), name, lists)
     })?;
     trainer.remove_run_folder()?;
+    let page = report::write(&output)?.swap_remove(0);
 
     if !arguments.quiet {
         support::say(
@@ -219,6 +232,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         ),
         None => "no held-out pairs to evaluate on".into(),
     };
+    progress.line(format!("a page about the run: {}", page.display()));
     support::say(format!("{result}; model folder: {}", output.display()));
     Ok(())
 }
@@ -364,7 +378,7 @@ fn backbone(
     device: tch::Device,
     progress: &mut support::Progress,
 ) -> Result<(Box<dyn RewardModel>, Tokenizer)> {
-    let options = LoadOptions::on(device).with_seed(seed);
+    let options = LoadOptions::on(device).with_seed(seed).with_precision(arguments.precision);
     let model = Transformer::load(folder, &options)?;
     if let Some(loaded) = model.loaded() {
         progress.line(format!("{}: {}, {loaded}", folder.display(), model.config().model_type()));

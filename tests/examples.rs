@@ -116,6 +116,8 @@ fn trains_saves_and_scores() {
             "events.jsonl",
             "metrics.json",
             "model.safetensors",
+            "report",
+            "report.html",
             "tokenizer.json",
             "tokenizer_config.json",
             "train_config.json"
@@ -201,7 +203,7 @@ fn the_same_seed_writes_the_same_folder() {
         // All but the record of when what happened.
         names(&place.at("model"))
             .iter()
-            .filter(|f| *f != "events.jsonl")
+            .filter(|f| !["events.jsonl", "report", "report.html"].contains(&f.as_str()))
             .map(|f| fs::read(place.at("model").join(f)).unwrap())
             .collect::<Vec<_>>()
     };
