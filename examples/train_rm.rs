@@ -192,16 +192,17 @@ fn run(arguments: &Arguments) -> Result<()> {
     let seed = config.seed as i64;
     let (model, tokenizer) = match &arguments.backbone {
         Some(name) => backbone(&support::resolve(name)?, arguments, seed, device, &mut progress)?,
-        None => small_model(&sample(&train)?, arguments, seed, device)?,
+        None => small_model(&sample(&*train)?, arguments, seed, device)?,
     };
 
     let mut trainer = Trainer::new(model, tokenizer, config)?
         .with_provenance(provenance(arguments))
         .with_run_folder(folder);
-    let data_report = trainer.data_report(&train, &named(&sets))?;
+    let data_report =
+        trainer.data_report(&progress.reading("looked at", &*train), &named(&sets))?;
     progress.line(format!("{data_report}"));
-    let mut evaluation = fit(&mut trainer, &train, &sets, &mut progress)?;
-    trainer.set_reward_scale(&sample(&train)?, arguments.normalize)?;
+    let mut evaluation = fit(&mut trainer, &*train, &sets, &mut progress)?;
+    trainer.set_reward_scale(&sample(&*train)?, arguments.normalize)?;
     if arguments.normalize {
         evaluation = trainer.evaluate(&sets[0].1)?;
     }
@@ -306,7 +307,8 @@ fn fit(
 ) -> Result<Evaluation> {
     let interrupts = support::Interrupts::watched()?;
     let objective = RankedLists { loss: trainer.config().loss };
-    let result = trainer.fit_and_evaluate(&objective, train, &named(sets), &mut |event| {
+    let train = progress.reading("tokenised", train);
+    let result = trainer.fit_and_evaluate(&objective, &train, &named(sets), &mut |event| {
         progress.show(event);
         interrupts.check()
     });

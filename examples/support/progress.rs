@@ -4,7 +4,8 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use reward_model::{Evaluation, Event, ParameterGroup, Result, Step};
+use reward_model::data::Dataset;
+use reward_model::{Evaluation, Event, ParameterGroup, RankedList, Result, Step};
 
 use super::{figure, say};
 
@@ -122,6 +123,19 @@ impl Progress {
         }
     }
 
+    /// A bar for the time in which all of the data is gone through once more.
+    pub fn reading<'a>(&self, what: &'static str, data: &'a Lists) -> Watched<'a> {
+        let style = "{bar:24} {pos}/{len} lists  {msg}  {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_message(what);
+        self.bar.set_length(data.len() as u64);
+        self.bar.set_position(0);
+        self.bar.reset_eta();
+        Watched { data, bar: self.bar.clone() }
+    }
+
     fn step(&mut self, step: &Step) {
         let (lists, tokens, from) = self.done.unwrap_or((0, 0, self.from));
         let (lists, tokens) = (lists + step.lists, tokens + step.tokens);
@@ -155,6 +169,25 @@ impl Progress {
         if !self.quiet {
             self.bar.suspend(|| say(text));
         }
+    }
+}
+
+type Lists = dyn Dataset<RankedList>;
+
+/// Data that moves a bar whenever a list is read.
+pub struct Watched<'a> {
+    data: &'a Lists,
+    bar: ProgressBar,
+}
+
+impl Dataset<RankedList> for Watched<'_> {
+    fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    fn get(&self, index: usize) -> Result<RankedList> {
+        self.bar.inc(1);
+        self.data.get(index)
     }
 }
 
