@@ -26,7 +26,7 @@ HOME = ROOT / "target" / "python"
 EXAMPLES = ROOT / "target" / "release" / "examples"
 TORCH = "torch==2.11.0"
 TRANSFORMERS = {"4": "transformers==4.57.6", "5": "transformers==5.23.0"}
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 # Of models of every type, whose rewards are of order 1.
 ROUND_TRIP_TOLERANCE = 1e-5
 
