@@ -196,6 +196,38 @@ fn scores_standard_input_and_tells_which_lists_it_cannot() {
 }
 
 #[test]
+fn finetune_tells_what_transfer_gains_for_each_share_of_the_labels() {
+    let place = Place::new();
+    let lists = place.at("lists.jsonl");
+    let mut command = example("finetune");
+    command.arg("--data").arg(&lists).arg("--eval-data").arg(&lists).arg("--quiet");
+    command.args([
+        "--threads",
+        "1",
+        "--pretrain-epochs",
+        "1",
+        "--steps",
+        "2",
+        "--shares",
+        "50,100",
+    ]);
+    let out = succeeds(&mut command);
+    let rows: Vec<&str> = out.lines().filter(|line| line.contains('%')).collect();
+    assert_eq!(rows.len(), 6, "{out}");
+    let trained = ["all layers, from scratch", "last 2 of 4 layers", "then all layers"];
+    for (row, (share, trained)) in rows
+        .iter()
+        .zip(["50 %      6", "100 %     12"].iter().flat_map(|share| trained.map(|t| (share, t))))
+    {
+        assert!(row.trim_start().starts_with(share) && row.contains(trained), "{row}");
+        let accuracy = row
+            .split_whitespace()
+            .find_map(|word| word.parse::<f64>().ok().filter(|_| word.contains('.')));
+        assert!(accuracy.is_some_and(|accuracy| (0.0..=1.0).contains(&accuracy)), "{row}");
+    }
+}
+
+#[test]
 fn the_same_seed_writes_the_same_folder() {
     let place = Place::new();
     let weights = |seed: &str| {

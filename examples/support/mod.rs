@@ -67,6 +67,12 @@ pub fn texts(lists: &[RankedList]) -> impl Iterator<Item = &str> {
 
 /// Runs a program's body and says in one line what went wrong, if anything did.
 pub fn report(body: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
+    // libtorch's oneDNN keeps a kernel of 256 kB for each of the last 1024 shapes. Without padding
+    // every step has a shape of its own, so that nothing is found there again.
+    const KERNELS: &str = "ONEDNN_PRIMITIVE_CACHE_CAPACITY";
+    if std::env::var_os(KERNELS).is_none() {
+        std::env::set_var(KERNELS, "64");
+    }
     match body() {
         Ok(code) => code,
         // As a shell tells of a program that SIGINT ended.
