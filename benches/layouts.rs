@@ -2,17 +2,18 @@
 //! texts with all hidden states, on whole texts with what is scored alone, and with shared prompts.
 //!
 //! `cargo bench --bench layouts` takes the layouts in turn and prints medians, ratios to whole
-//! texts, and the ratio that the products of matrices alone would give. `-- memory` and
-//! `-- memory plain` print the peak memory of a gradient in chunks and at once, each in a process
-//! of its own; `-- profile` repeats one step, to be looked at with a profiler.
+//! texts, and the ratio that the products of matrices alone would give. `-- memory`, `-- memory
+//! four` and `-- memory plain` print the peak memory of a gradient in chunks of one text, of four, and
+//! at once, with what the model estimates, each in a process of its own (`encoder` and `dropout` in
+//! place of a decoder without); `-- profile` repeats one step, to be looked at with a profiler.
 
 use std::time::Instant;
 
 use reward_model::model::Sharing;
 use reward_model::tch::{self, Device, Kind, Tensor};
 use reward_model::{
-    Backbone, DecoderConfig, Mode, ModelConfig, Result, RewardModel, TokenBatch, TokenizedText,
-    Transformer,
+    Backbone, DecoderConfig, EncoderConfig, Mode, ModelConfig, Result, RewardModel, TokenBatch,
+    TokenizedText, Transformer,
 };
 
 const VOCABULARY: i64 = 4096;
@@ -180,21 +181,48 @@ fn peak() -> f64 {
     kib.unwrap_or(f64::NAN) / 1024.0
 }
 
-fn memory(plain: bool) -> Result<()> {
-    let model = model(Sharing::Always)?;
+/// An encoder of the same sizes, with dropout.
+fn encoder() -> Result<Transformer> {
+    let config = EncoderConfig {
+        vocab_size: VOCABULARY,
+        hidden_size: WIDTH,
+        intermediate_size: INNER,
+        num_hidden_layers: LAYERS,
+        num_attention_heads: 4,
+        ..EncoderConfig::default()
+    };
+    Transformer::random(config, 7, Device::Cpu)
+}
+
+fn memory(words: &[String]) -> Result<()> {
+    let has = |word: &str| words.iter().any(|given| given == word);
+    let model = if has("encoder") { encoder()? } else { model(Sharing::Always)? };
+    let mode = if has("dropout") { Mode::Training { seed: 1 } } else { MODE };
     let batch = Shape::new(1, 128, &[256; 16]).batch()?;
     // Gradients and libtorch's own buffers belong to the baseline.
-    step(&model, &model.forward(&Shape::new(1, 8, &[4; 2]).batch()?, MODE)?)?;
+    step(&model, &model.forward(&Shape::new(1, 8, &[4; 2]).batch()?, mode)?)?;
     let before = peak();
     let start = Instant::now();
-    if plain {
-        step(&model, &model.forward(&batch, MODE)?)?;
+    let chunk = if has("plain") {
+        usize::MAX
+    } else if has("four") {
+        4
+    } else {
+        1
+    };
+    if has("plain") {
+        step(&model, &model.forward(&batch, mode)?)?;
     } else {
         let _ = model
-            .backward_in_chunks(&batch, MODE, 1, &mut |scores| Ok(scores.f_mul_scalar(2.0)?))?;
+            .backward_in_chunks(&batch, mode, chunk, &mut |scores| Ok(scores.f_mul_scalar(2.0)?))?;
     }
-    let way = if plain { "at once" } else { "in chunks of 1" };
-    println!("K=16 P=128 R=256 {way}: {:.2?}, {:.0} MiB more", start.elapsed(), peak() - before);
+    let estimate = model.activation_bytes(&batch, mode, chunk).expect("an estimate");
+    println!(
+        "K=16 P=128 R=256 {words:?}: {:.2?}, {:.0} MiB more, {:.0} MiB estimated",
+        start.elapsed(),
+        peak() - before,
+        estimate as f64 / f64::from(1 << 20)
+    );
     Ok(())
 }
 
@@ -203,7 +231,7 @@ fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| words.iter().any(|given| given == word);
     if has("memory") {
-        return memory(has("plain"));
+        return memory(&words);
     }
     if has("profile") {
         let (model, batch) = (model(Sharing::Always)?, Shape::new(4, 128, &[64; 4]).batch()?);

@@ -78,6 +78,14 @@ struct Arguments {
     /// Lists in memory at once; a step's gradient is accumulated [default: all of the step's]
     #[arg(long, value_name = "N")]
     micro_batch_size: Option<usize>,
+    /// Tokens in memory at once, those of all texts; as many of a step's lists as fit, sorted by
+    /// length [default: all of the step's]
+    #[arg(long, value_name = "N")]
+    max_tokens_per_batch: Option<usize>,
+    /// Bytes that activations may take, such as 4G or 500M: what takes more goes through the model
+    /// twice, and backward in chunks of texts [default: any number]
+    #[arg(long, value_name = "BYTES", value_parser = support::bytes)]
+    max_memory: Option<u64>,
     /// Highest learning rate [default: 5e-4 from random weights, 5e-5 from a backbone]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     learning_rate: Option<f64>,
@@ -278,7 +286,7 @@ fn settings(arguments: &Arguments, lists: usize) -> Result<TrainConfig> {
     take!(epochs, batch_size, learning_rate, schedule, warmup_ratio, weight_decay, trains);
     take!(layer_decay, max_skipped_steps, checkpoint_minutes, seed);
     take_optional!(micro_batch_size, head_learning_rate, evaluate_every, best_by, patience);
-    take_optional!(checkpoint_steps, threads);
+    take_optional!(checkpoint_steps, threads, max_tokens_per_batch, max_memory);
     if let Some(share) = arguments.label_smoothing {
         config.loss = config.loss.label_smoothing(share);
     }

@@ -104,8 +104,8 @@ pub use error::{BoxError, Error, Result};
 pub use loss::{rank_loss, Lists, PairFunction, RankLoss, Reduction, Ties};
 #[cfg(feature = "models")]
 pub use model::{
-    Backbone, DecoderConfig, EncoderConfig, LoadOptions, Mode, ModelConfig, RewardModel,
-    Transformer,
+    Backbone, DecoderConfig, EncoderConfig, FrozenLayers, LoadOptions, Mode, ModelConfig,
+    RewardModel, Transformer,
 };
 pub use ranking::{RankedList, Ranking, Response};
 #[cfg(feature = "models")]

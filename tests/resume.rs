@@ -159,6 +159,34 @@ fn a_run_stopped_at_any_event_ends_with_the_same_weights() {
 }
 
 #[test]
+fn a_run_in_chunks_goes_on_with_the_same_masks() {
+    let one = config();
+    // Texts of different lengths: what fits is three or four of them.
+    let chunked = TrainConfig { micro_batch_size: None, max_memory: Some(60_000), ..config() };
+    let (expected, loss, _) = whole(chunked.clone());
+    assert_ne!(expected, whole(TrainConfig { micro_batch_size: None, ..one }).0, "no chunks");
+    for stop_at in [3, 8, 14] {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run");
+        let folder = RunFolder::create(&path).unwrap();
+        let (_, result, _) = train(chunked.clone(), Some(folder), |number, _| number == stop_at);
+        assert!(matches!(result, Err(Error::Interrupted)));
+        let folder = RunFolder::resume(&path).unwrap();
+        let (trainer, result, _) = train(chunked.clone(), Some(folder), |_, _| false);
+        assert_eq!(result.unwrap(), loss);
+        assert!(weights(&trainer) == expected, "stopped at event {stop_at}");
+    }
+    // Other chunks drop out something else.
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("run");
+    let folder = RunFolder::create(&path).unwrap();
+    assert!(train(chunked.clone(), Some(folder), |number, _| number == 8).1.is_err());
+    let other = TrainConfig { max_memory: Some(60_001), ..chunked };
+    let error = train(other, Some(RunFolder::resume(&path).unwrap()), |_, _| false).1.unwrap_err();
+    assert!(error.to_string().contains("max_memory was 60000 and is 60001"), "{error}");
+}
+
+#[test]
 fn checkpoints_do_not_change_a_run() {
     let place = tempfile::tempdir().unwrap();
     let folder = RunFolder::create(place.path().join("run")).unwrap();

@@ -233,6 +233,12 @@ fn settings_out_of_bounds_are_named() {
             TrainConfig { warmup_ratio: 1.5, ..default() },
             "warmup_ratio = 1.5: must be finite and from 0 to 1",
         ),
+        (TrainConfig { max_memory: Some(0), ..default() }, "max_memory = 0: must be finite and at least 1"),
+        (TrainConfig { chunk_size: Some(0), ..default() }, "chunk_size = 0: must be finite and at least 1"),
+        (
+            TrainConfig { max_tokens_per_batch: Some(0), ..default() },
+            "max_tokens_per_batch = 0: must be finite and at least 1",
+        ),
         (TrainConfig { threads: Some(0), ..default() }, "threads = 0: must be finite and at least 1"),
         (
             TrainConfig { loss: RankLoss::new().reduction(Reduction::None), ..default() },

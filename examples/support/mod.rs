@@ -65,6 +65,18 @@ pub fn texts(lists: &[RankedList]) -> impl Iterator<Item = &str> {
         .flat_map(|list| list.prompt().into_iter().chain(list.responses().iter().map(|r| r.text())))
 }
 
+/// A number of bytes, such as 500M or 4G, of powers of 1024.
+pub fn bytes(text: &str) -> std::result::Result<u64, String> {
+    let (digits, power) = match text.char_indices().last() {
+        Some((at, 'K' | 'k')) => (&text[..at], 10),
+        Some((at, 'M' | 'm')) => (&text[..at], 20),
+        Some((at, 'G' | 'g')) => (&text[..at], 30),
+        _ => (text, 0),
+    };
+    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << power));
+    number.ok_or_else(|| "must be a number of bytes, such as 500M or 4G".into())
+}
+
 /// Runs a program's body and says in one line what went wrong, if anything did.
 pub fn report(body: impl FnOnce() -> Result<ExitCode>) -> ExitCode {
     // libtorch's oneDNN keeps a kernel of 256 kB for each of the last 1024 shapes. Without padding

@@ -3,6 +3,7 @@
 use tch::Tensor;
 
 use super::decoder::KeysValues;
+use super::frozen::Below;
 use super::packed::{Costs, Packed, Prefixes};
 use super::transformer::{Body, Transformer};
 use super::Mode;
@@ -18,6 +19,7 @@ pub(super) struct Chunks<'a> {
     /// Each text with its list.
     chunks: Vec<Vec<(usize, usize)>>,
     keys: Prefixes,
+    below: Option<Below<'a>>,
     /// Of what is shared, part of the graph.
     pub shared: Vec<KeysValues>,
 }
@@ -26,6 +28,7 @@ impl<'a> Chunks<'a> {
     pub fn new(
         model: &'a Transformer,
         batch: &'a TokenBatch,
+        below: Option<Below<'a>>,
         mode: Mode,
         chunk: usize,
     ) -> Result<Chunks<'a>> {
@@ -39,9 +42,10 @@ impl<'a> Chunks<'a> {
             let (packed, at) = Packed::beginnings(batch, &prefixes, &costs, model.device)?;
             let training = matches!(mode, Mode::Training { .. });
             keys = at;
-            shared = drawn(mode, 0, || decoder.keys_values(&packed, kind, training))?;
+            shared =
+                drawn(mode, 0, || decoder.keys_values(&packed, below.as_ref(), kind, training))?;
         }
-        Ok(Chunks { model, batch, mode, chunks, keys, shared })
+        Ok(Chunks { model, batch, mode, chunks, keys, below, shared })
     }
 
     pub fn len(&self) -> usize {
@@ -51,7 +55,7 @@ impl<'a> Chunks<'a> {
     /// The scores of a chunk's texts, the same ones each time: `[texts, outputs]`.
     pub fn scores(&self, chunk: usize, shared: &[KeysValues]) -> Result<Tensor> {
         let Chunks { model, batch, keys, .. } = self;
-        let training = matches!(self.mode, Mode::Training { .. });
+        let (training, below) = (matches!(self.mode, Mode::Training { .. }), self.below.as_ref());
         let pack = |causal, costs: &Costs| {
             Packed::remainders(batch, &self.chunks[chunk], keys, causal, costs, model.device)
         };
@@ -60,11 +64,11 @@ impl<'a> Chunks<'a> {
             let read = match &model.body {
                 Body::Encoder(encoder) => {
                     let packed = pack(false, &encoder.costs(model.device))?;
-                    encoder.scored(&packed, batch, kind, training)?
+                    encoder.scored(&packed, batch, below, kind, training)?
                 }
                 Body::Decoder(decoder) => {
                     let packed = pack(true, &decoder.costs(model.device))?;
-                    decoder.scored(&packed, shared, kind, training)?
+                    decoder.scored(&packed, shared, below, kind, training)?
                 }
             };
             model.head.forward(read, training)

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::attention::{rows, Attention, Heads, Weighing};
 use super::config::{DecoderConfig, DecoderType};
+use super::frozen::Below;
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
 use super::packed::{Costs, Packed, Scored};
 use super::rotation::Rotation;
@@ -51,8 +52,10 @@ struct Context<'a> {
     batch: &'a Packed,
     rotation: Option<Rotation>,
     masks: Masks,
-    /// Keys and values of tokens before those of the batch, for each layer.
+    /// Keys and values of tokens before those of the batch, for each layer from the first.
     memory: &'a [KeysValues],
+    /// The first layer that is computed.
+    first: usize,
     training: bool,
 }
 
@@ -93,7 +96,7 @@ impl Decoder {
 
     /// The last hidden states: `[tokens, hidden_size]`, in the order of the batch.
     pub fn hidden(&self, batch: &Packed, kind: Kind, training: bool) -> Result<Tensor> {
-        let (mut x, context) = self.start(batch, &[], kind, training)?;
+        let (mut x, context) = self.start(batch, &[], None, kind, training)?;
         for number in 0..self.layers.len() {
             (x, _) = self.layer(number, x, &context)?;
         }
@@ -106,12 +109,13 @@ impl Decoder {
         &self,
         batch: &Packed,
         memory: &[KeysValues],
+        below: Option<&Below>,
         kind: Kind,
         training: bool,
     ) -> Result<Tensor> {
-        let (mut x, context) = self.start(batch, memory, kind, training)?;
+        let (mut x, context) = self.start(batch, memory, below, kind, training)?;
         let last = self.layers.len() - 1;
-        for number in 0..last {
+        for number in context.first..last {
             (x, _) = self.layer(number, x, &context)?;
         }
         let scored = batch.scored()?;
@@ -119,17 +123,28 @@ impl Decoder {
         scored.in_order(self.norm.forward(&x)?)
     }
 
+    /// What the first `layers` layers give, without dropout: `[tokens, hidden_size]`, in the order of
+    /// the batch.
+    pub fn below(&self, layers: usize, batch: &Packed, kind: Kind) -> Result<Tensor> {
+        let (mut x, context) = self.start(batch, &[], None, kind, false)?;
+        for number in 0..layers {
+            (x, _) = self.layer(number, x, &context)?;
+        }
+        batch.in_order(x)
+    }
+
     /// What later tokens need to know of these, for each layer.
     pub fn keys_values(
         &self,
         batch: &Packed,
+        below: Option<&Below>,
         kind: Kind,
         training: bool,
     ) -> Result<Vec<KeysValues>> {
-        let (mut x, context) = self.start(batch, &[], kind, training)?;
+        let (mut x, context) = self.start(batch, &[], below, kind, training)?;
         let last = self.layers.len() - 1;
         let mut all = Vec::with_capacity(last + 1);
-        for number in 0..last {
+        for number in context.first..last {
             let seen;
             (x, seen) = self.layer(number, x, &context)?;
             all.push(seen);
@@ -140,25 +155,34 @@ impl Decoder {
         Ok(all)
     }
 
-    /// Embedded tokens, and what all layers need.
+    /// What goes into the first layer that is computed, and what all layers need.
     fn start<'a>(
         &self,
         batch: &'a Packed,
         memory: &'a [KeysValues],
+        below: Option<&Below>,
         kind: Kind,
         training: bool,
     ) -> Result<(Tensor, Context<'a>)> {
-        let mut x = self.words.forward(&batch.ids)?;
-        if let Some(positions) = &self.positions {
-            x = x.f_add(&positions.forward(&batch.positions)?)?;
-        }
-        let x = dropout(x.f_to_kind(kind)?, self.config.embedding_dropout, training)?;
+        let x = match below {
+            Some(below) => below.of(batch)?,
+            None => self.embedded(batch, kind, training)?,
+        };
         let rotation = match self.positions {
             Some(_) => None,
             None => Some(Rotation::new(&self.config, batch)?),
         };
         let masks = self.masks(&batch.attention, kind)?;
-        Ok((x, Context { batch, rotation, masks, memory, training }))
+        let first = below.map_or(0, |below| below.layers);
+        Ok((x, Context { batch, rotation, masks, memory, first, training }))
+    }
+
+    fn embedded(&self, batch: &Packed, kind: Kind, training: bool) -> Result<Tensor> {
+        let mut x = self.words.forward(&batch.ids)?;
+        if let Some(positions) = &self.positions {
+            x = x.f_add(&positions.forward(&batch.positions)?)?;
+        }
+        dropout(x.f_to_kind(kind)?, self.config.embedding_dropout, training)
     }
 
     fn masks(&self, attention: &Attention, kind: Kind) -> Result<Masks> {
@@ -210,7 +234,7 @@ impl Decoder {
         let dropout = if context.training { self.config.attention_dropout } else { 0.0 };
         let weighing = Weighing { scale: Some(layer.scale), dropout };
         let masks = masks.get(&layer.window).map_or(&[][..], Vec::as_slice);
-        match context.memory.get(number) {
+        match context.memory.get(number - context.first) {
             None => attention.attend(q, k, v, heads, masks, weighing),
             Some((before_k, before_v)) => {
                 let (k, v) = (Tensor::f_cat(&[before_k, k], 0)?, Tensor::f_cat(&[before_v, v], 0)?);

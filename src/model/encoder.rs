@@ -4,6 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::attention::{rows, Attention, Heads, Weighing};
 use super::config::{EncoderConfig, EncoderType};
+use super::frozen::Below;
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
 use super::packed::{Costs, Packed};
 use super::weights::{Init, Weights};
@@ -144,18 +145,37 @@ impl Encoder {
         batch.in_order(x)
     }
 
+    /// What the first `layers` layers give, without dropout: `[tokens, hidden_size]`, in the order of
+    /// the batch.
+    pub fn below(
+        &self,
+        layers: usize,
+        batch: &Packed,
+        tokens: &TokenBatch,
+        kind: Kind,
+    ) -> Result<Tensor> {
+        batch.in_order(self.layers_on(&self.layers[..layers], batch, tokens, kind, false)?)
+    }
+
     /// The last hidden state of each text's first token: `[texts, hidden_size]`.
+    /// Those that are known `below` are not computed again.
     pub fn scored(
         &self,
         batch: &Packed,
         tokens: &TokenBatch,
+        below: Option<&Below>,
         kind: Kind,
         training: bool,
     ) -> Result<Tensor> {
         let Some((last, others)) = self.layers.split_last() else {
             return self.hidden(batch, tokens, kind, training);
         };
-        let x = self.layers_on(others, batch, tokens, kind, training)?;
+        let x = match below {
+            None => self.layers_on(others, batch, tokens, kind, training)?,
+            Some(below) => {
+                self.through(&others[below.layers..], below.of(batch)?, batch, training)?
+            }
+        };
         let scored = batch.scored()?;
         let queries = rows(&x, &scored.queries)?;
         let masks = scored.attention.masks(None, kind)?;
@@ -171,8 +191,17 @@ impl Encoder {
         kind: Kind,
         training: bool,
     ) -> Result<Tensor> {
-        let mut x = self.embedded(batch, tokens, kind, training)?;
-        let masks = batch.attention.masks(None, kind)?;
+        self.through(layers, self.embedded(batch, tokens, kind, training)?, batch, training)
+    }
+
+    fn through(
+        &self,
+        layers: &[Layer],
+        mut x: Tensor,
+        batch: &Packed,
+        training: bool,
+    ) -> Result<Tensor> {
+        let masks = batch.attention.masks(None, x.f_kind()?)?;
         for layer in layers {
             let seen = self.attention(layer, (&x, &x), (&batch.attention, &masks), training)?;
             x = self.residual(layer, &x, &seen, training)?;

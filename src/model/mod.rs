@@ -11,8 +11,10 @@ mod config;
 mod decoder;
 mod encoder;
 mod folder;
+mod frozen;
 mod head;
 mod layers;
+mod memory;
 mod names;
 mod options;
 mod packed;
@@ -174,6 +176,13 @@ pub trait RewardModel {
         Ok(values)
     }
 
+    /// About how many bytes the graph of a batch takes beside parameters and gradients, with so many
+    /// texts at a time in [`backward_in_chunks`](Self::backward_in_chunks), or with all of them in
+    /// [`forward`](Self::forward). By default it is not known.
+    fn activation_bytes(&self, _batch: &TokenBatch, _mode: Mode, _chunk: usize) -> Option<u64> {
+        None
+    }
+
     /// The parameters by name: leaf tensors that share storage with the model's own, in an order and
     /// under names that never change. Those that do not require a gradient are not trained.
     fn parameters(&self) -> Vec<(String, Tensor)>;
@@ -204,6 +213,13 @@ pub trait RewardModel {
     /// The model without its head, for objectives that need one (language modelling). By default
     /// `None`.
     fn backbone(&self) -> Option<&dyn Backbone> {
+        None
+    }
+
+    /// The layers at the bottom that give the same for the same text for as long as what trains does
+    /// not change: whether parameters require a gradient says which, and they drop nothing out in
+    /// this mode. By default `None`.
+    fn frozen_layers(&self, _mode: Mode) -> Option<&dyn FrozenLayers> {
         None
     }
 
@@ -250,6 +266,36 @@ pub trait Backbone {
 
     /// Whether a token sees those before it and itself only, as in a decoder.
     fn is_causal(&self) -> bool;
+}
+
+/// A model that can go on from what its frozen layers have given for a list.
+pub trait FrozenLayers {
+    /// What the last frozen layer gives for these lists, without a graph: `[rows, hidden_size]`,
+    /// with rows for each list after those of the list before. A list's number of rows depends on the
+    /// list alone: its tokens, those that its texts share once, or its texts if all layers are frozen.
+    ///
+    /// # Errors
+    /// As [`RewardModel::forward`].
+    fn states(&self, batch: &TokenBatch) -> Result<Tensor>;
+
+    /// [`RewardModel::forward`] from the states of the batch's lists, one after another.
+    ///
+    /// # Errors
+    /// As [`RewardModel::forward`].
+    fn forward_from(&self, states: &Tensor, batch: &TokenBatch, mode: Mode) -> Result<Tensor>;
+
+    /// [`RewardModel::backward_in_chunks`] from the states of the batch's lists.
+    ///
+    /// # Errors
+    /// As [`RewardModel::backward_in_chunks`].
+    fn backward_in_chunks_from(
+        &self,
+        states: &Tensor,
+        batch: &TokenBatch,
+        mode: Mode,
+        chunk: usize,
+        gradient: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor>;
 }
 
 /// A part of a model, from its input to its output.

@@ -220,6 +220,11 @@ impl Packed {
         upload(&here, self.device)
     }
 
+    /// For each token its place in the batch's ids.
+    pub fn source(&self) -> &[usize] {
+        &self.source
+    }
+
     /// For each token the number of tokens of its text, where no text shares any.
     pub fn text_lengths(&self) -> impl Iterator<Item = usize> + '_ {
         let lengths = self.spans.iter().map(|span| span.prefix.len() + span.tokens.len());

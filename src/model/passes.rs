@@ -2,6 +2,7 @@
 
 use tch::{Kind, Tensor};
 
+use super::frozen::Below;
 use super::options::Precision;
 use super::packed::Packed;
 use super::transformer::{Body, Transformer};
@@ -11,20 +12,29 @@ use crate::{Result, TokenBatch};
 impl Transformer {
     /// A score for each text: `[texts, outputs]`.
     pub(super) fn scores(&self, batch: &TokenBatch, training: bool) -> Result<Tensor> {
+        self.head.forward(self.read(batch, None, training)?, training)
+    }
+
+    /// The hidden state of each text that its score is made of: `[texts, hidden_size]`.
+    pub(super) fn read(
+        &self,
+        batch: &TokenBatch,
+        below: Option<&Below>,
+        training: bool,
+    ) -> Result<Tensor> {
         let kind = self.body_kind()?;
-        let read = match &self.body {
+        match &self.body {
             Body::Encoder(encoder) => {
                 let costs = encoder.costs(self.device);
                 let packed = Packed::new(batch, false, &costs, self.device)?;
-                encoder.scored(&packed, batch, kind, training)?
+                encoder.scored(&packed, batch, below, kind, training)
             }
             Body::Decoder(decoder) => {
                 let (prefixes, costs) = (self.prefixes(batch), decoder.costs(self.device));
                 let packed = Packed::sharing(batch, true, &prefixes, &costs, self.device)?;
-                decoder.scored(&packed, &[], kind, training)?
+                decoder.scored(&packed, &[], below, kind, training)
             }
-        };
-        self.head.forward(read, training)
+        }
     }
 
     /// A hidden state for each token: `[tokens, hidden_size]`.

@@ -14,7 +14,7 @@ use super::options::{LoadOptions, Loaded, Precision};
 use super::save::{self, SaveOptions};
 use super::sharing::Sharing;
 use super::weights::Weights;
-use super::{Backbone, Mode, ModelConfig, Part, RewardModel, RewardScale};
+use super::{frozen, Backbone, FrozenLayers, Mode, ModelConfig, Part, RewardModel, RewardScale};
 use crate::text::Layout;
 use crate::torch::seeded;
 use crate::{Error, Result, TokenBatch};
@@ -152,6 +152,10 @@ impl Transformer {
         &self.config
     }
 
+    pub(super) fn named(&self) -> &[(String, Tensor)] {
+        &self.parameters
+    }
+
     /// What became of the tensors of the folder that this was loaded from.
     pub fn loaded(&self) -> Option<&Loaded> {
         self.loaded.as_ref()
@@ -180,7 +184,7 @@ impl Transformer {
         Transformer { sharing, ..self }
     }
 
-    fn check(&self, batch: &TokenBatch) -> Result<()> {
+    pub(super) fn check(&self, batch: &TokenBatch) -> Result<()> {
         let most = self.config.max_position_embeddings() as usize;
         if self.has_position_table() {
             if let Some((text, length)) = batch.lengths().enumerate().find(|&(_, n)| n > most) {
@@ -233,7 +237,11 @@ impl RewardModel for Transformer {
         if batch.texts() == 0 {
             return self.forward(batch, mode);
         }
-        Chunks::new(self, batch, mode, chunk)?.backward(gradient)
+        Chunks::new(self, batch, None, mode, chunk)?.backward(gradient)
+    }
+
+    fn activation_bytes(&self, batch: &TokenBatch, mode: Mode, chunk: usize) -> Option<u64> {
+        Some(self.estimated_bytes(batch, mode, chunk))
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {
@@ -265,6 +273,10 @@ impl RewardModel for Transformer {
 
     fn backbone(&self) -> Option<&dyn Backbone> {
         Some(self)
+    }
+
+    fn frozen_layers(&self, mode: Mode) -> Option<&dyn FrozenLayers> {
+        (frozen::cut(self, mode) > 0).then_some(self)
     }
 
     fn reward_scale(&self) -> Option<RewardScale> {

@@ -203,7 +203,7 @@ fn chunks_with_dropout_are_those_of_one_graph() {
     .with_sharing(Sharing::Always)
     .in_double();
     let batch = batch(RAGGED, 60);
-    let whole = Chunks::new(&model, &batch, TRAINING, 2).unwrap();
+    let whole = Chunks::new(&model, &batch, None, TRAINING, 2).unwrap();
     let each: Vec<Tensor> =
         (0..whole.len()).map(|chunk| whole.scores(chunk, &whole.shared).unwrap()).collect();
     let graph = Tensor::cat(&each, 0);
@@ -242,4 +242,68 @@ fn a_gradient_of_another_shape_is_an_error() {
     assert!(chunks::checked(scores.shallow_clone(), &scores).is_ok());
     let error = chunks::checked(scores.narrow(0, 0, 2), &scores).unwrap_err().to_string();
     assert!(error.contains("[2, 1]") && error.contains("[3, 1]"), "{error}");
+}
+
+#[test]
+fn a_batch_goes_on_from_what_frozen_layers_give_for_each_list() {
+    for folder in folders() {
+        for (sharing, cut) in [(Sharing::Always, 1), (Sharing::Never, 1), (Sharing::Always, 9)] {
+            let options = LoadOptions::default();
+            let model = Transformer::load(&folder, &options).unwrap().with_sharing(sharing);
+            let model = model.in_double();
+            let layers = model.config().num_hidden_layers() as usize;
+            for (name, mut parameter) in model.parameters() {
+                let _ = parameter.set_requires_grad(match model.part(&name) {
+                    Part::Embeddings => false,
+                    Part::Layer(layer) => layer >= cut,
+                    Part::FinalNorm => cut < layers,
+                    _ => true,
+                });
+                parameter.zero_grad();
+            }
+            let what = format!("{} {sharing:?}, {cut} of {layers}", folder.display());
+            let batch = batch(RAGGED, 60);
+            let slow = model.slow_scores(&batch, false);
+            differentiate(&slow);
+            let gradients = model.take_gradients();
+            let frozen = model.frozen_layers(Mode::Evaluation).expect(&what);
+            let each = (0..batch.lists()).map(|list| {
+                let text = |t| TokenizedText::from_ids(batch.text(t));
+                let texts: Vec<TokenizedText> = batch.list(list).map(text).collect();
+                frozen.states(&TokenBatch::from_lists([&texts[..]]).unwrap()).unwrap()
+            });
+            let states = Tensor::cat(&each.collect::<Vec<_>>(), 0);
+            let scores = frozen.forward_from(&states, &batch, Mode::Evaluation).unwrap();
+            differentiate(&scores);
+            assert_close(&what, &scores, &slow, 1e-12);
+            assert_same_gradients(&what, &model.take_gradients(), &gradients, 1e-12);
+            let mut gradient = |scores: &Tensor| Ok(weights(scores));
+            let (mode, chunk) = (Mode::Evaluation, 2);
+            let scores =
+                frozen.backward_in_chunks_from(&states, &batch, mode, chunk, &mut gradient);
+            assert_close(&what, &scores.unwrap(), &slow, 1e-12);
+            assert_same_gradients(&what, &model.take_gradients(), &gradients, 1e-12);
+        }
+    }
+}
+
+#[test]
+fn layers_are_frozen_that_neither_train_nor_drop_out() {
+    let training = Mode::Training { seed: 1 };
+    let frozen = |model: &Transformer, mode| model.frozen_layers(mode).is_some();
+    let freeze = |model: &Transformer, below| {
+        for (name, mut parameter) in model.parameters() {
+            let _ = parameter.set_requires_grad(model.part(&name) >= below);
+        }
+    };
+    let model = decoder(|_| {});
+    assert!(!frozen(&model, Mode::Evaluation));
+    freeze(&model, Part::Layer(0));
+    assert!(!frozen(&model, Mode::Evaluation), "embeddings alone are as fast as looking them up");
+    freeze(&model, Part::Layer(1));
+    assert!(frozen(&model, training));
+    let model = decoder(|config| config.residual_dropout = 0.1);
+    freeze(&model, Part::Layer(1));
+    assert!(!frozen(&model, training));
+    assert!(frozen(&model, Mode::WithoutDropout { seed: 1 }));
 }

@@ -134,6 +134,21 @@ impl TokenBatch {
         Ok(TokenBatch { ids, ..self.clone() })
     }
 
+    /// One of the lists, alone. Panics if there is no such list, as slices do.
+    #[cfg(feature = "train")]
+    pub(crate) fn only(&self, list: usize) -> TokenBatch {
+        let texts = self.list(list);
+        let offsets = &self.text_offsets[texts.start..=texts.end];
+        let tokens = offsets[0]..offsets[texts.len()];
+        TokenBatch {
+            ids: self.ids[tokens.clone()].to_vec(),
+            segments: self.segments[tokens.clone()].to_vec(),
+            text_offsets: offsets.iter().map(|offset| offset - tokens.start).collect(),
+            list_offsets: vec![0, texts.len()],
+            prompt_lens: self.prompt_lens[texts].to_vec(),
+        }
+    }
+
     /// How many lists there are.
     pub fn lists(&self) -> usize {
         self.list_offsets.len() - 1

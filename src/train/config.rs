@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Schedule, Selection};
+use super::{Objective, Schedule, Selection};
 use crate::{Error, RankLoss, Reduction, Result};
 
 /// The settings of a training run. [`Trainer::new`](crate::Trainer::new) checks all of them.
@@ -21,6 +21,20 @@ pub struct TrainConfig {
     /// over such parts and is that of the whole step, to rounding, whatever the lists' sizes.
     /// Default: all of them.
     pub micro_batch_size: Option<usize>,
+    /// How many tokens of a step are in memory at once, those of all texts of its lists; at least 1.
+    /// Which lists a step has is up to the shuffle alone: they are sorted by length and accumulated
+    /// as with `micro_batch_size`, in parts of as many lists as fit. A list of more tokens goes
+    /// alone. Default: any number.
+    pub max_tokens_per_batch: Option<usize>,
+    /// How many bytes activations may take, estimated by the model; at least 1. What would take more
+    /// goes through the model twice, first without a graph and then backward in chunks of as many
+    /// texts as fit, at least one ([`RewardModel::backward_in_chunks`]). The gradient is the same, to
+    /// rounding, but for what is dropped out. Default: any number.
+    ///
+    /// [`RewardModel::backward_in_chunks`]: crate::RewardModel::backward_in_chunks
+    pub max_memory: Option<u64>,
+    /// How many texts such a chunk has at most, whatever they take; at least 1. Default: any number.
+    pub chunk_size: Option<usize>,
     /// The highest learning rate, reached after the warm-up; positive. Default 5e-5.
     pub learning_rate: f64,
     /// The head's own highest learning rate; positive. Default: that of the rest.
@@ -77,6 +91,16 @@ pub struct TrainConfig {
     /// How many tokens of the training data are kept in memory, at 5 bytes each; of more, every batch
     /// is read and tokenised again when its turn comes. Default 8 million.
     pub tokens_in_memory: u64,
+    /// Whether what the last frozen layer gives for a list is kept for later epochs, where embeddings
+    /// and at least one layer above them do not train and nothing is dropped out in them. It is
+    /// computed list by list in either case: weights are the same, bit for bit. Default: yes.
+    pub cache_frozen: bool,
+    /// How many bytes of it are kept in memory: 4 · `hidden_size` for each token, the tokens that the
+    /// texts of a list share counted once, or for each text if only the head trains. Default 1 GiB.
+    pub cache_memory: u64,
+    /// How many more bytes are kept in an unnamed temporary file, in the run's folder if there is one;
+    /// what has no room there either is computed in every epoch. Default 8 GiB.
+    pub cache_disk: u64,
     /// Whether training data that would be left out or cut, because a text is too long or a list
     /// has no pairs, are an error. Default: no.
     pub strict: bool,
@@ -94,6 +118,9 @@ impl Default for TrainConfig {
             epochs: 3,
             batch_size: 8,
             micro_batch_size: None,
+            max_tokens_per_batch: None,
+            max_memory: None,
+            chunk_size: None,
             learning_rate: 5e-5,
             head_learning_rate: None,
             layer_decay: 1.0,
@@ -116,6 +143,9 @@ impl Default for TrainConfig {
             checkpoint_minutes: 5.0,
             checkpoints_kept: 2,
             tokens_in_memory: 8_000_000,
+            cache_frozen: true,
+            cache_memory: 1 << 30,
+            cache_disk: 8 << 30,
             strict: false,
             seed: 0,
             threads: None,
@@ -177,24 +207,48 @@ impl TrainConfig {
         Error::all(problems)
     }
 
+    /// Whether every setting can be had with this objective.
+    pub(super) fn check_objective<O: Objective>(&self, objective: &O) -> Result<()> {
+        let fields = [
+            ("max_memory", self.max_memory),
+            ("chunk_size", self.chunk_size.map(|size| size as u64)),
+        ];
+        let set = fields.into_iter().filter_map(|(field, value)| Some((field, value?)));
+        let wrong = |(field, value): (&'static str, u64)| Error::Config {
+            field,
+            value: value.to_string(),
+            message: "this objective looks into the model, which must then run as a whole; use \
+                      micro_batch_size or max_tokens_per_batch"
+                .into(),
+        };
+        match objective.needs_outputs_alone() {
+            true => Ok(()),
+            false => Error::all(set.map(wrong).collect()),
+        }
+    }
+
     fn numbers_out_of_bounds(&self) -> Vec<Error> {
         // A field that is not set is within its bounds.
         let count = |number: Option<u64>| number.map_or(1.0, |number| number as f64);
+        let size = |number: Option<usize>| number.map(|number| number as u64);
         let head_rate = self.head_learning_rate.unwrap_or(1.0);
         let from_0_to_1 = |x: f64| (0.0..=1.0).contains(&x);
         let below_1 = |x: f64| (0.0..1.0).contains(&x);
         let positive = |x: f64| x > 0.0;
         let at_least_1 = |x: f64| x >= 1.0;
         type Rule<'a> = (&'static str, f64, &'a dyn Fn(f64) -> bool, &'static str);
-        let rules: [Rule; 19] = [
+        let rules: [Rule; 22] = [
             ("epochs", self.epochs.into(), &at_least_1, "at least 1"),
             ("batch_size", self.batch_size as f64, &at_least_1, "at least 1"),
+            ("micro_batch_size", count(size(self.micro_batch_size)), &at_least_1, "at least 1"),
             (
-                "micro_batch_size",
-                count(self.micro_batch_size.map(|size| size as u64)),
+                "max_tokens_per_batch",
+                count(size(self.max_tokens_per_batch)),
                 &at_least_1,
                 "at least 1",
             ),
+            ("max_memory", count(self.max_memory), &at_least_1, "at least 1"),
+            ("chunk_size", count(size(self.chunk_size)), &at_least_1, "at least 1"),
             ("learning_rate", self.learning_rate, &positive, "positive"),
             ("head_learning_rate", head_rate, &positive, "positive"),
             (

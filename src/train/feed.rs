@@ -34,12 +34,37 @@ pub(super) struct Loaded<T> {
 }
 
 impl<T> Loaded<T> {
-    pub fn tokens(&self, at: std::ops::Range<usize>) -> Result<TokenBatch> {
-        TokenBatch::from_lists(self.examples.examples[at].iter().map(|e| e.texts.as_slice()))
+    /// The places of all examples in parts of at most so many examples and tokens, but at least one
+    /// example. In order; of a number of tokens, examples of similar length together, the longest
+    /// first.
+    pub fn parts(&self, examples: usize, tokens: Option<usize>) -> Vec<Vec<usize>> {
+        let mut order: Vec<usize> = (0..self.examples.examples.len()).collect();
+        if tokens.is_some() {
+            let lengths = self.examples.lengths();
+            order.sort_by_key(|&at| std::cmp::Reverse(lengths[at]));
+        }
+        let size = |at: usize| -> usize {
+            self.examples.examples[at].texts.iter().map(|text| text.ids.len()).sum()
+        };
+        let (mut parts, mut sum) = (Vec::<Vec<usize>>::new(), 0_usize);
+        for at in order {
+            sum += size(at);
+            match parts.last_mut() {
+                Some(part) if part.len() < examples && tokens.is_none_or(|most| sum <= most) => {
+                    part.push(at)
+                }
+                _ => (sum, _) = (size(at), parts.push(vec![at])),
+            }
+        }
+        parts
     }
 
-    pub fn targets(&self, at: std::ops::Range<usize>) -> Vec<&T> {
-        self.examples.examples[at].iter().map(|example| &example.target).collect()
+    pub fn tokens(&self, at: &[usize]) -> Result<TokenBatch> {
+        self.examples.tokens(at)
+    }
+
+    pub fn targets(&self, at: &[usize]) -> Vec<&T> {
+        self.examples.targets(at)
     }
 }
 

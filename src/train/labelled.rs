@@ -77,6 +77,10 @@ impl Objective for Classification {
         Ok(BatchLoss { accuracy: Some(accuracy), ..BatchLoss::mean_of(classes.len(), loss) })
     }
 
+    fn needs_outputs_alone(&self) -> bool {
+        true
+    }
+
     fn evaluate(&self, scorer: &Scorer, texts: &[LabelledText]) -> Result<Self::Evaluation> {
         let data = self.prepare(scorer.tokenizer(), texts)?;
         let outputs = outputs(scorer, &data, self.classes)?;
@@ -129,6 +133,10 @@ impl Objective for Regression {
         let truth: Vec<f32> = labels.iter().copied().flatten().map(|&v| v as f32).collect();
         let truth = upload(&truth, outputs.device())?.f_view_as(&outputs)?;
         Ok(BatchLoss::mean_of(labels.len(), outputs.f_mse_loss(&truth, Reduction::Mean)?))
+    }
+
+    fn needs_outputs_alone(&self) -> bool {
+        true
     }
 
     fn evaluate(&self, scorer: &Scorer, texts: &[LabelledText]) -> Result<Self::Evaluation> {

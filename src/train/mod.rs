@@ -6,9 +6,11 @@ mod checkpoint;
 mod config;
 mod events;
 mod feed;
+mod kept;
 mod labelled;
 mod objective;
 mod optimizer;
+mod parts;
 mod preflight;
 mod ranked;
 mod rewards;
@@ -16,6 +18,7 @@ mod run;
 mod run_folder;
 mod schedule;
 mod selection;
+mod step;
 mod token_prediction;
 
 use std::path::Path;
@@ -42,6 +45,7 @@ use crate::{Error, RankedList, Result};
 use card::Record;
 use checkpoint::State;
 use feed::Feed;
+use kept::Kept;
 use optimizer::AdamW;
 use run::Run;
 use run_folder::{Identity, DATA_REPORT};
@@ -170,6 +174,7 @@ impl Trainer {
         if let Some(threads) = self.config.threads {
             tch::set_num_threads(threads.into());
         }
+        self.config.check_objective(objective)?;
         let data =
             Feed::new(objective, self.scorer.tokenizer(), examples, self.config.tokens_in_memory)?;
         if self.config.strict {
@@ -201,11 +206,13 @@ impl Trainer {
             steps_per_epoch,
             steps,
         };
+        let kept = Kept::new(data.len(), &self.config, self.folder.as_ref().map(RunFolder::path));
         let mut run = Run {
             objective,
             scorer: &self.scorer,
             config: &self.config,
             data: &data,
+            kept,
             sets,
             folder: self.folder.as_mut(),
             watch,

@@ -45,6 +45,15 @@ pub trait Objective: Sync {
         mode: Mode,
     ) -> Result<BatchLoss>;
 
+    /// Whether [`loss`](Self::loss) asks nothing of the model but the outputs of this batch, by one
+    /// [`RewardModel::forward`] in this mode. Then its gradient can be had in chunks
+    /// ([`TrainConfig::max_memory`](crate::TrainConfig::max_memory)), and from what frozen layers gave
+    /// before ([`TrainConfig::cache_frozen`](crate::TrainConfig::cache_frozen)). By default that is not
+    /// certain.
+    fn needs_outputs_alone(&self) -> bool {
+        false
+    }
+
     /// How the model does on these examples.
     ///
     /// # Errors

@@ -80,6 +80,10 @@ impl Objective for RankedLists {
         Ok(BatchLoss { loss, accuracy, margin, weight })
     }
 
+    fn needs_outputs_alone(&self) -> bool {
+        true
+    }
+
     fn evaluate(&self, scorer: &Scorer, lists: &[RankedList]) -> Result<Evaluation> {
         let tokenized = scorer.tokenizer().encode_lists(lists);
         let known: Vec<_> = tokenized.iter().flatten().collect();

@@ -6,13 +6,13 @@ use serde_json::Value;
 use tch::Tensor;
 
 use super::checkpoint::{self, BestSoFar, State};
-use super::feed::{Feed, Loaded};
+use super::feed::Feed;
+use super::kept::Kept;
 use super::objective::Objective;
 use super::optimizer::AdamW;
 use super::run_folder::RunFolder;
 use super::schedule::Rates;
-use super::{EvaluationSet, Event, Start, Step, TrainConfig};
-use crate::model::Mode;
+use super::{EvaluationSet, Event, Start, TrainConfig};
 use crate::score::Scorer;
 use crate::text::length_grouped_batches;
 use crate::{Error, Result};
@@ -23,6 +23,8 @@ pub(super) struct Run<'a, O: Objective> {
     pub scorer: &'a Scorer,
     pub config: &'a TrainConfig,
     pub data: &'a Feed<'a, O>,
+    /// What frozen layers give.
+    pub kept: Kept,
     pub sets: &'a [EvaluationSet<'a, O::Example>],
     pub folder: Option<&'a mut RunFolder>,
     pub watch: &'a mut dyn FnMut(&Event<O::Evaluation>) -> Result<()>,
@@ -36,12 +38,6 @@ pub(super) struct Run<'a, O: Objective> {
     pub clock: (Instant, f64),
     /// When the last checkpoint was written, and after which step.
     pub saved: (Instant, Option<u64>),
-}
-
-/// A step's result.
-enum Outcome {
-    Made(Step),
-    Skipped(String),
 }
 
 impl<O: Objective> Run<'_, O> {
@@ -114,87 +110,6 @@ impl<O: Objective> Run<'_, O> {
             self.save(false)?;
         }
         Ok(())
-    }
-
-    /// One optimiser step on the examples at `batch`.
-    fn step(&mut self, batch: &[usize], loaded: &Loaded<O::Target>) -> Result<()> {
-        let step = self.state.step + 1;
-        let outcome =
-            self.descend(step, batch.len(), loaded).map_err(|error| self.explained(step, error))?;
-        (self.state.step, self.state.batch) = (step, self.state.batch + 1);
-        self.state.updates = self.optimizer.steps();
-        self.state.seconds = self.clock.1 + self.clock.0.elapsed().as_secs_f64();
-        match outcome {
-            Outcome::Made(mut done) => {
-                self.state.skipped_in_a_row = 0;
-                done.seconds = self.state.seconds;
-                self.tell(Event::Step(done))
-            }
-            Outcome::Skipped(what) => {
-                self.state.skipped_in_a_row += 1;
-                let (in_a_row, lists) = (self.state.skipped_in_a_row, self.data.numbers(batch));
-                if in_a_row > self.config.max_skipped_steps {
-                    let numbers: Vec<String> = lists.iter().map(usize::to_string).collect();
-                    return Err(Error::Diverged { step, what, lists: numbers.join(", ") });
-                }
-                self.tell(Event::Skipped { step, what, lists, in_a_row })
-            }
-        }
-    }
-
-    /// Moves the parameters down the gradient, unless that is not finite.
-    fn descend(&mut self, step: u64, lists: usize, loaded: &Loaded<O::Target>) -> Result<Outcome> {
-        let mut sums = StepSums::default();
-        self.optimizer.zero_grad();
-        let size = self.config.micro_batch_size.unwrap_or(lists).max(1);
-        let parts = lists.div_ceil(size);
-        for part in 0..parts {
-            let range = part * size..lists.min((part + 1) * size);
-            let tokens = loaded.tokens(range.clone())?;
-            let (targets, mode) = (loaded.targets(range), self.mode(step, part));
-            let cost = self.objective.loss(self.scorer.model(), &tokens, &targets, mode)?;
-            let value = cost.loss.f_double_value(&[])?;
-            if !value.is_finite() {
-                return Ok(Outcome::Skipped(format!("the loss is {value}")));
-            }
-            match cost.weight {
-                Some(weight) if parts > 1 => cost.loss.f_mul_scalar(weight)?.f_backward()?,
-                _ => cost.loss.f_backward()?,
-            }
-            sums.add(value, cost.weight, cost.accuracy, cost.margin, targets.len());
-            sums.tokens += tokens.tokens();
-        }
-        if parts > 1 && sums.weight > 0.0 {
-            self.optimizer.scale_gradients(1.0 / sums.weight)?;
-        }
-        let grad_norm = self.optimizer.clip(self.config.max_grad_norm)?;
-        if !grad_norm.is_finite() {
-            let names = self.optimizer.not_finite()?.join(", ");
-            return Ok(Outcome::Skipped(format!("the gradient's norm is {grad_norm} ({names})")));
-        }
-        let learning_rate = self.rates.rate(step);
-        self.optimizer.step(learning_rate)?;
-        Ok(Outcome::Made(Step {
-            step,
-            epoch: self.state.epoch,
-            loss: sums.loss(),
-            accuracy: sums.accuracy.mean(),
-            margin: sums.margin.mean(),
-            learning_rate,
-            grad_norm,
-            lists,
-            tokens: sums.tokens,
-            seconds: 0.0,
-        }))
-    }
-
-    fn mode(&self, step: u64, part: usize) -> Mode {
-        let seed = self.config.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(step);
-        let seed = seed.wrapping_add((part as u64).wrapping_mul(0xD1B5_4A32_D192_ED03)) as i64;
-        match self.config.dropout {
-            true => Mode::Training { seed },
-            false => Mode::WithoutDropout { seed },
-        }
     }
 
     /// Scores all sets, and remembers the weights if they are the best.
@@ -303,7 +218,7 @@ impl<O: Objective> Run<'_, O> {
         told
     }
 
-    fn tell(&mut self, event: Event<O::Evaluation>) -> Result<()> {
+    pub(super) fn tell(&mut self, event: Event<O::Evaluation>) -> Result<()> {
         if let Some(folder) = self.folder.as_deref_mut() {
             folder.record(&event)?;
         }
@@ -311,7 +226,7 @@ impl<O: Objective> Run<'_, O> {
     }
 
     /// An error of libtorch as one that says what to do about it.
-    fn explained(&self, step: u64, error: Error) -> Error {
+    pub(super) fn explained(&self, step: u64, error: Error) -> Error {
         match error {
             Error::Torch(source) if source.to_string().contains("out of memory") => {
                 Error::OutOfMemory { step, device: self.scorer.model().device(), source }
@@ -325,60 +240,4 @@ fn to_value(evaluation: &impl serde::Serialize) -> Result<Value> {
     serde_json::to_value(evaluation).map_err(|error| {
         Error::InvalidArgument(format!("the evaluation cannot be written as JSON: {error}"))
     })
-}
-
-/// What a step's parts come to.
-#[derive(Default)]
-struct StepSums {
-    weighted: f64,
-    weight: f64,
-    sum: f64,
-    accuracy: Mean,
-    margin: Mean,
-    tokens: usize,
-}
-
-#[derive(Default)]
-struct Mean {
-    sum: f64,
-    weight: f64,
-}
-
-impl Mean {
-    fn add(&mut self, value: Option<f64>, weight: f64) {
-        if let Some(value) = value {
-            self.sum += value * weight;
-            self.weight += weight;
-        }
-    }
-
-    fn mean(&self) -> Option<f64> {
-        (self.weight > 0.0).then(|| self.sum / self.weight)
-    }
-}
-
-impl StepSums {
-    fn add(
-        &mut self,
-        loss: f64,
-        weight: Option<f64>,
-        accuracy: Option<f64>,
-        margin: Option<f64>,
-        lists: usize,
-    ) {
-        match weight {
-            Some(weight) => {
-                self.weighted += loss * weight;
-                self.weight += weight;
-            }
-            None => self.sum += loss,
-        }
-        self.accuracy.add(accuracy, lists as f64);
-        self.margin.add(margin, lists as f64);
-    }
-
-    fn loss(&self) -> f64 {
-        let mean = if self.weight > 0.0 { self.weighted / self.weight } else { 0.0 };
-        mean + self.sum
-    }
 }

@@ -243,7 +243,8 @@ impl Identity {
 
 /// Whether a setting has to do with what a run ends with.
 fn changes_weights(setting: &str) -> bool {
-    !setting.starts_with("checkpoint") && setting != "tokens_in_memory"
+    let prefixes = ["checkpoint", "cache_"];
+    !prefixes.iter().any(|prefix| setting.starts_with(prefix)) && setting != "tokens_in_memory"
 }
 
 fn is_checkpoint(name: String) -> bool {
