@@ -1,7 +1,7 @@
 //! Writes a page about a run, `report.html`, and its pictures.
 //!
 //! ```text
-//! cargo run --release --features report --example report -- --model target/reward-model
+//! cargo run --release --example report -- --model target/reward-model
 //! ```
 //!
 //! Takes the folder of a run that lasts, too; the page is then about what has been done so far.

@@ -28,7 +28,8 @@ struct Arguments {
     /// The model folder, or hf:org/name[@revision] to download (with --features hub)
     #[arg(long, value_name = "DIR", default_value = support::DEFAULT_MODEL)]
     model: String,
-    /// Lists to score, .jsonl or .tsv [default: standard input]
+    /// Lists to score, in any format and container that train_rm reads [default: standard input,
+    /// JSONL or TSV]
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// cpu, cuda or cuda:N

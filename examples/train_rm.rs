@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
+use reward_model::data::{self, Dataset, IndexedFile, ReadOptions, Subset};
+use reward_model::model::Precision;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    data, model, parse_device, tch, EncoderConfig, Error, Evaluation, EvaluationSet, LoadOptions,
+    model, parse_device, report, tch, EncoderConfig, Error, Evaluation, EvaluationSet, LoadOptions,
     Provenance, RankedList, RankedLists, Result, RewardModel, RunFolder, Schedule, Selection,
     TrainConfig, Trainer, Transformer,
 };
@@ -21,21 +23,33 @@ use reward_model::{
 /// How many held-out lists are written out with their rewards.
 const LISTS_WRITTEN: usize = 1000;
 
-/// How many training lists the rewards' mean and standard deviation are of, at most.
-const LISTS_MEASURED: usize = 10_000;
+/// How many training lists the rewards' mean and standard deviation are of, at most, and how many
+/// a tokenizer is made from.
+const LISTS_SAMPLED: usize = 10_000;
+
+/// How many lists of --data are held out, at most.
+const LISTS_HELD_OUT: usize = 2000;
 
 /// Train a reward model on ranked lists.
 ///
 /// Without --backbone, a small BERT and its tokenizer are made from the training texts.
 #[derive(Parser)]
 struct Arguments {
-    /// Ranked lists to train on, .jsonl or .tsv [default: the lists that ship with the example]
+    /// Ranked lists to train on; stays on disk, however large. A line or an object a list (.jsonl,
+    /// .json, .tsv, .csv; .parquet with --features parquet), plain or as .gz or .zst
+    /// [default: the lists that ship with the example]
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
     /// Ranked lists to evaluate on; may be given several times, and the first one is by which
-    /// evaluations are compared [default: every tenth list of --data, which is then not trained on]
+    /// evaluations are compared [default: every tenth list of --data, 2000 of them at most, which
+    /// are then not trained on]
     #[arg(long, value_name = "FILE")]
     eval_data: Vec<PathBuf>,
+    /// What the records of all these files look like: tsv, jsonl (TRL's too), nectar,
+    /// open-assistant, help-steer3, nemo or ultra-feedback [default: what a file's first record
+    /// tells]
+    #[arg(long, value_name = "NAME")]
+    format: Option<data::Format>,
     /// Settings as TOML or JSON, such as the train_config.json of an earlier run; other flags win
     /// over what it says [default: none]
     #[arg(long, value_name = "FILE")]
@@ -137,6 +151,9 @@ struct Arguments {
     /// cpu, cuda or cuda:N
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     device: String,
+    /// What to compute in: f32, or bf16 on cuda; parameters and loss are f32 either way
+    #[arg(long, value_name = "NAME", value_parser = precision, default_value = "f32", requires = "backbone")]
+    precision: Precision,
     /// Threads to compute with [default: all]
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
@@ -157,6 +174,14 @@ fn schedule(name: &str) -> std::result::Result<Schedule, String> {
     }
 }
 
+fn precision(name: &str) -> std::result::Result<Precision, String> {
+    match name {
+        "f32" => Ok(Precision::F32),
+        "bf16" => Ok(Precision::Bf16),
+        _ => Err("must be f32 or bf16".into()),
+    }
+}
+
 fn main() -> ExitCode {
     support::report(|| run(&Arguments::parse()).map(|()| ExitCode::SUCCESS))
 }
@@ -167,36 +192,37 @@ fn run(arguments: &Arguments) -> Result<()> {
     model::check_target(&output, overwrite)?;
     let folder = run_folder(&output, arguments)?;
     let device = parse_device(&arguments.device)?;
-    let (train, sets) = read_data(arguments)?;
+    let mut progress = support::Progress::new(arguments.quiet);
+    let (train, sets) = read_data(arguments, &progress)?;
     let config = settings(arguments, train.len())?;
-    let mut progress = support::Progress::new(arguments.quiet)
-        .telling(config.evaluate_every.is_some(), sets.len() > 1);
+    progress = progress.telling(config.evaluate_every.is_some(), sets.len() > 1);
 
     let seed = config.seed as i64;
     let (model, tokenizer) = match &arguments.backbone {
         Some(name) => backbone(&support::resolve(name)?, arguments, seed, device, &mut progress)?,
-        None => small_model(&train, arguments, seed, device)?,
+        None => small_model(&sample(&*train)?, arguments, seed, device)?,
     };
 
     let mut trainer = Trainer::new(model, tokenizer, config)?
         .with_provenance(provenance(arguments))
         .with_run_folder(folder);
-    let report = trainer.data_report(&train, &named(&sets))?;
-    progress.line(format!("{report}"));
-    let mut evaluation = fit(&mut trainer, &train, &sets, &mut progress)?;
-    trainer.set_reward_scale(&train[..train.len().min(LISTS_MEASURED)], arguments.normalize)?;
+    let data_report =
+        trainer.data_report(&progress.reading("looked at", &*train), &named(&sets))?;
+    progress.line(format!("{data_report}"));
+    let mut evaluation = fit(&mut trainer, &*train, &sets, &mut progress)?;
+    trainer.set_reward_scale(&sample(&*train)?, arguments.normalize)?;
     if arguments.normalize {
         evaluation = trainer.evaluate(&sets[0].1)?;
     }
     model::write_folder(&output, overwrite, |dir| {
         trainer.write_into(dir)?;
         write_json(&dir.join("metrics.json"), &evaluation)?;
-        write_json(&dir.join("data_report.json"), &report)?;
         let (name, lists) = &sets[0];
         let lists = &lists[..lists.len().min(LISTS_WRITTEN)];
         trainer.write_rewards(dir.join("evaluation.jsonl"), name, lists)
     })?;
     trainer.remove_run_folder()?;
+    let page = report::write(&output)?.swap_remove(0);
 
     if !arguments.quiet {
         support::say(
@@ -215,6 +241,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         ),
         None => "no held-out pairs to evaluate on".into(),
     };
+    progress.line(format!("a page about the run: {}", page.display()));
     support::say(format!("{result}; model folder: {}", output.display()));
     Ok(())
 }
@@ -282,12 +309,13 @@ fn named(sets: &[Set]) -> Vec<EvaluationSet<'_, RankedList>> {
 /// Trains until the end or until a person has had enough.
 fn fit(
     trainer: &mut Trainer,
-    train: &[RankedList],
+    train: &Lists,
     sets: &[Set],
     progress: &mut support::Progress,
 ) -> Result<Evaluation> {
     let interrupts = support::Interrupts::watched()?;
     let objective = RankedLists { loss: trainer.config().loss };
+    let train = progress.reading("tokenised", train);
     let result = trainer.fit_and_evaluate(&objective, &train, &named(sets), &mut |event| {
         progress.show(event);
         interrupts.check()
@@ -300,28 +328,56 @@ fn fit(
     result
 }
 
+type Lists = dyn Dataset<RankedList>;
+
 /// The lists to train on, and the sets to evaluate on with their names.
-fn read_data(arguments: &Arguments) -> Result<(Vec<RankedList>, Vec<Set>)> {
-    let from_file = |path: &PathBuf| -> Result<Set> {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok((name, data::read(path)?))
-    };
-    let sets = arguments.eval_data.iter().map(from_file).collect::<Result<Vec<_>>>()?;
-    match &arguments.data {
-        None if sets.is_empty() => {
-            let held_out = from_file(&support::shipped("eval.jsonl"))?;
-            Ok((data::read(support::shipped("train.jsonl"))?, vec![held_out]))
-        }
-        None => Ok((data::read(support::shipped("train.jsonl"))?, sets)),
-        Some(train) if !sets.is_empty() => Ok((data::read(train)?, sets)),
-        Some(train) => {
-            let (mut kept, mut held_out) = (Vec::new(), Vec::new());
-            for (number, list) in data::read(train)?.into_iter().enumerate() {
-                if number % 10 == 9 { &mut held_out } else { &mut kept }.push(list);
-            }
-            Ok((kept, vec![("held-out".into(), held_out)]))
-        }
+fn read_data(
+    arguments: &Arguments,
+    progress: &support::Progress,
+) -> Result<(Box<Lists>, Vec<Set>)> {
+    let mut options = ReadOptions::default();
+    if let Some(format) = arguments.format {
+        options = options.with_format(format);
     }
+    let open = |path: &Path| -> Result<IndexedFile> {
+        let lists = IndexedFile::open_with(path, &options)?;
+        if lists.is_empty() {
+            let message = format!("{}: the file holds no ranked list", path.display());
+            return Err(Error::InvalidArgument(message));
+        }
+        progress.line(format!("{}: {} lists, {}", path.display(), lists.len(), lists.format()));
+        Ok(lists)
+    };
+    let set = |path: &Path| -> Result<Set> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let lists = open(path)?;
+        Ok((name, (0..lists.len()).map(|at| lists.get(at)).collect::<Result<_>>()?))
+    };
+    let mut sets = Vec::new();
+    for path in &arguments.eval_data {
+        sets.push(set(path)?);
+    }
+    let Some(path) = &arguments.data else {
+        if sets.is_empty() {
+            sets.push(set(&support::shipped("eval.jsonl"))?);
+        }
+        return Ok((Box::new(open(&support::shipped("train.jsonl"))?), sets));
+    };
+    let lists = open(path)?;
+    if !sets.is_empty() {
+        return Ok((Box::new(lists), sets));
+    }
+    let every = lists.len().div_ceil(LISTS_HELD_OUT).max(10);
+    let (held_out, kept): (Vec<_>, Vec<_>) =
+        (0..lists.len()).partition(|number| number % every == every - 1);
+    let held_out = held_out.into_iter().map(|number| lists.get(number)).collect::<Result<_>>()?;
+    Ok((Box::new(Subset::new(lists, kept)?), vec![("held-out".into(), held_out)]))
+}
+
+/// Some of the lists, evenly spread.
+fn sample(lists: &Lists) -> Result<Vec<RankedList>> {
+    let every = lists.len().div_ceil(LISTS_SAMPLED).max(1);
+    (0..lists.len()).step_by(every).map(|number| lists.get(number)).collect()
 }
 
 /// A pretrained model and its tokenizer; its head is a new one where it has none.
@@ -332,7 +388,7 @@ fn backbone(
     device: tch::Device,
     progress: &mut support::Progress,
 ) -> Result<(Box<dyn RewardModel>, Tokenizer)> {
-    let options = LoadOptions::on(device).with_seed(seed);
+    let options = LoadOptions::on(device).with_seed(seed).with_precision(arguments.precision);
     let model = Transformer::load(folder, &options)?;
     if let Some(loaded) = model.loaded() {
         progress.line(format!("{}: {}, {loaded}", folder.display(), model.config().model_type()));
@@ -349,7 +405,7 @@ fn provenance(arguments: &Arguments) -> Provenance {
     let train = arguments.data.as_deref().map_or_else(shipped, name);
     let evaluation = match (arguments.eval_data.first(), &arguments.data) {
         (Some(file), _) => name(file),
-        (None, Some(_)) => format!("every tenth list of {train}"),
+        (None, Some(_)) => format!("lists of {train} that were not trained on"),
         (None, None) => shipped(),
     };
     let provenance = Provenance::new().with_data(train, evaluation);

@@ -119,7 +119,8 @@ pub use torch::fused_adamw;
 pub use torch::parse_device;
 #[cfg(feature = "train")]
 pub use train::{
-    BatchLoss, Classification, Evaluation, EvaluationSet, Event, LabelledEvaluation, Objective,
-    ParameterGroup, Prepared, PreparedExample, Provenance, RankedLists, Regression, RunFolder,
-    Schedule, Selection, Start, Step, TokenEvaluation, TokenPrediction, TrainConfig, Trainer,
+    BatchLoss, Callbacks, Classification, Evaluation, EvaluationSet, Event, LabelledEvaluation,
+    Objective, ParameterGroup, Prepared, PreparedExample, Provenance, RankedLists, Regression,
+    RunFolder, Schedule, Selection, Start, Step, TokenEvaluation, TokenPrediction, TrainConfig,
+    Trainer,
 };

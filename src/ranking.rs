@@ -39,6 +39,7 @@ pub struct RankedList {
     conversation: Option<Vec<Message>>,
     /// Sorted by rank, then by position.
     responses: Vec<Response>,
+    margin: Option<f64>,
 }
 
 /// One answer of a [`RankedList`].
@@ -197,6 +198,29 @@ impl RankedList {
         Ok(self)
     }
 
+    /// The same list with a margin m: by how much the reward of a better response should be above
+    /// that of a worse one, z = r_w − r_l − m in the loss of each of its pairs. TRL's preference data
+    /// have one where people said how much better an answer is (Llama 2, arXiv:2307.09288).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankedList`] unless it is finite.
+    pub fn with_margin(mut self, margin: f64) -> Result<Self> {
+        if !margin.is_finite() {
+            return Err(Error::RankedList {
+                field: "margin".into(),
+                message: format!("is {margin}; expected a finite number"),
+            });
+        }
+        self.margin = Some(margin);
+        Ok(self)
+    }
+
+    /// The margin that came with the list, if any.
+    pub fn margin(&self) -> Option<f64> {
+        self.margin
+    }
+
     /// The prompt; `None` if there is none or it is a [conversation](Self::conversation), never
     /// empty.
     pub fn prompt(&self) -> Option<&str> {
@@ -281,7 +305,7 @@ impl RankedList {
             })
             .collect();
         responses.sort_by_key(|response| response.rank);
-        Self { prompt: None, conversation: None, responses }
+        Self { prompt: None, conversation: None, responses, margin: None }
     }
 }
 

@@ -21,6 +21,7 @@
 mod axis;
 mod canvas;
 mod curves;
+mod data;
 mod escape;
 mod evaluation;
 mod figures;

@@ -116,6 +116,8 @@ fn trains_saves_and_scores() {
             "events.jsonl",
             "metrics.json",
             "model.safetensors",
+            "report",
+            "report.html",
             "tokenizer.json",
             "tokenizer_config.json",
             "train_config.json"
@@ -194,6 +196,38 @@ fn scores_standard_input_and_tells_which_lists_it_cannot() {
 }
 
 #[test]
+fn finetune_tells_what_transfer_gains_for_each_share_of_the_labels() {
+    let place = Place::new();
+    let lists = place.at("lists.jsonl");
+    let mut command = example("finetune");
+    command.arg("--data").arg(&lists).arg("--eval-data").arg(&lists).arg("--quiet");
+    command.args([
+        "--threads",
+        "1",
+        "--pretrain-epochs",
+        "1",
+        "--steps",
+        "2",
+        "--shares",
+        "50,100",
+    ]);
+    let out = succeeds(&mut command);
+    let rows: Vec<&str> = out.lines().filter(|line| line.contains('%')).collect();
+    assert_eq!(rows.len(), 6, "{out}");
+    let trained = ["all layers, from scratch", "last 2 of 4 layers", "then all layers"];
+    for (row, (share, trained)) in rows
+        .iter()
+        .zip(["50 %      6", "100 %     12"].iter().flat_map(|share| trained.map(|t| (share, t))))
+    {
+        assert!(row.trim_start().starts_with(share) && row.contains(trained), "{row}");
+        let accuracy = row
+            .split_whitespace()
+            .find_map(|word| word.parse::<f64>().ok().filter(|_| word.contains('.')));
+        assert!(accuracy.is_some_and(|accuracy| (0.0..=1.0).contains(&accuracy)), "{row}");
+    }
+}
+
+#[test]
 fn the_same_seed_writes_the_same_folder() {
     let place = Place::new();
     let weights = |seed: &str| {
@@ -201,7 +235,7 @@ fn the_same_seed_writes_the_same_folder() {
         // All but the record of when what happened.
         names(&place.at("model"))
             .iter()
-            .filter(|f| *f != "events.jsonl")
+            .filter(|f| !["events.jsonl", "report", "report.html"].contains(&f.as_str()))
             .map(|f| fs::read(place.at("model").join(f)).unwrap())
             .collect::<Vec<_>>()
     };
@@ -234,7 +268,7 @@ fn wrong_input_is_one_clear_line_and_leaves_nothing() {
         ),
         format!("{}: cannot read: No such file or directory (os error 2)", path("none.jsonl"))
     );
-    assert!(trained_on("a.csv", b"x").contains("a.csv: the extension .csv is of no known format"));
+    assert!(trained_on("a.xls", b"x").contains("a.xls: the extension .xls is of no known format"));
     assert_eq!(
         trained_on("bad.jsonl", b"{\"responses\": [\"a\", \"b\"]}\n{\"responses\": [\"a\", 3]}\n"),
         format!(

@@ -306,6 +306,16 @@ fn absurd_sizes_take_no_memory() {
         problems(folder.path()),
         ["model.embed_tokens.weight: is [20, 8], must be [16777216, 8]"]
     );
+    // A head that is yet to be drawn has no tensor that would tell its size.
+    let bare = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/models/bert-masked-lm");
+    let copy = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs::copy(Path::new(bare).join(file), copy.path().join(file)).unwrap();
+    }
+    with_json(&copy.path().join("config.json"), |fields| fields["hidden_size"] = (1 << 14).into());
+    let problems = problems(copy.path());
+    assert!(problems.len() > 10 && problems[0].contains("16384"), "{problems:?}");
+
     let grown = peak_megabytes() - before;
     assert!(grown < 300, "{grown} MB");
 }

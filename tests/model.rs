@@ -246,6 +246,29 @@ fn a_saved_model_gives_the_same_scores_bit_for_bit() {
 }
 
 /// A folder with these tensors in place of the model's own.
+/// Names that say what the outputs are stay with the head that they are of.
+#[test]
+fn outputs_keep_their_names_with_their_head() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    bert().save(first.path()).unwrap();
+    let file = first.path().join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    config["id2label"] = serde_json::json!({"0": "helpful"});
+    config["label2id"] = serde_json::json!({"helpful": 0});
+    fs::write(&file, config.to_string()).unwrap();
+    for (options, expected) in [
+        (LoadOptions::default(), "helpful"),
+        (LoadOptions::default().with_new_head(1, 0), "LABEL_0"),
+    ] {
+        let model = Transformer::load(first.path(), &options).unwrap();
+        model.save(second.path()).unwrap();
+        let saved = fs::read(second.path().join("config.json")).unwrap();
+        let saved: serde_json::Value = serde_json::from_slice(&saved).unwrap();
+        assert_eq!(saved["id2label"], serde_json::json!({"0": expected}));
+        assert_eq!(saved["label2id"], serde_json::json!({expected: 0}));
+    }
+}
+
 fn folder_with(change: impl FnOnce(&mut Vec<(String, Tensor)>)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let model = bert();
@@ -373,6 +396,16 @@ fn configurations_that_are_not_supported_say_what_is() {
         (
             r#"{"model_type": "llama", "quantization_config": {"bits": 4}}"#,
             r#"quantization_config = {"bits":4}: not supported"#,
+        ),
+        (
+            r#"{"model_type": "llama", "is_causal": false}"#,
+            "is_causal = false: not supported; only true is",
+        ),
+        (
+            r#"{"model_type": "llama", "rope_scaling": null,
+                "rope_parameters": {"rope_type": "linear", "factor": 2}}"#,
+            "rope_scaling is null, but {\"rope_type\":\"linear\",\"factor\":2} in \
+             rope_parameters: versions of transformers differ in which they take",
         ),
         (
             r#"{"model_type": "bert", "hidden_size": "8"}"#,

@@ -42,6 +42,10 @@ fn nonsense_is_refused() {
             "scores[0]: is -inf; expected a finite number",
         ),
         (
+            message(RankedList::new(["a"]).unwrap().with_margin(f64::NAN)),
+            "margin: is NaN; expected a finite number",
+        ),
+        (
             message(RankedList::new(["a"]).unwrap().with_scores(&[f64::INFINITY])),
             "scores[0]: is inf; expected a finite number",
         ),

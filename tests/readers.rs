@@ -31,7 +31,8 @@ fn jsonl_lists_and_pairs() {
  {"id": 7, "responses": ["a", "b", "c"], "ranks": [3, 1, 1.5], "meta": {"ranks": [1]}}
 {"scores": [0.5, -1e-3, 7], "responses": ["a", "b", "c"], "ranks": [2, 2, 1], "prompt": null}
 {"prompt": "", "chosen": "good", "rejected": "bad", "responses": null}
-{"chosen": "good", "rejected": "bad", "prompt": "\u00e9\ud83d\ude00"}
+{"chosen": "good", "rejected": "bad", "prompt": "\u00e9\ud83d\ude00", "margin": 1.5}
+{"responses": ["a", "b", "c"], "margin": 0}
 "#;
     let lists: Vec<RankedList> =
         read(Format::Jsonl, file).into_iter().map(|l| l.unwrap()).collect();
@@ -43,7 +44,8 @@ fn jsonl_lists_and_pairs() {
             .with_scores(&[0.5, -1e-3, 7.0])
             .unwrap(),
         RankedList::new(["good", "bad"]).unwrap(),
-        RankedList::new(["good", "bad"]).unwrap().with_prompt("é😀"),
+        RankedList::new(["good", "bad"]).unwrap().with_prompt("é😀").with_margin(1.5).unwrap(),
+        RankedList::new(["a", "b", "c"]).unwrap().with_margin(0.0).unwrap(),
     ];
     assert_eq!(lists, expected);
     assert_eq!(texts(&lists[1]), ["b", "c", "a"]);
@@ -219,6 +221,10 @@ fn fields_of_the_wrong_type() {
             br#"{"responses": ["a"], "scores": [null]}"#,
             "scores[0]: expected a finite number, found null",
         ),
+        (
+            br#"{"chosen": "a", "rejected": "b", "margin": [1]}"#,
+            "margin: expected a finite number, found an array",
+        ),
         (br#"{"chosen": ["a"], "rejected": "b"}"#, "chosen[0]: expected a message, found a string"),
         (
             br#"{"chosen": "a", "rejected": false}"#,
@@ -339,6 +345,10 @@ fn ranks_are_written_only_where_they_say_something() {
         (
             RankedList::from_scores(abc, &[0.0, 1.5, -2.0]).map(|list| list.with_prompt("p")),
             r#"{"prompt":"p","responses":["a","b","c"],"ranks":[2,1,3],"scores":[0.0,1.5,-2.0]}"#,
+        ),
+        (
+            RankedList::new(abc).unwrap().with_margin(0.5),
+            r#"{"responses":["a","b","c"],"margin":0.5}"#,
         ),
     ] {
         assert_eq!(serde_json::to_string(&list.unwrap()).unwrap(), expected);

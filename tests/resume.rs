@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use reward_model::data::DataReport;
 use reward_model::tch::Device;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    EncoderConfig, Error, Event, RankedList, Result, RewardModel, RunFolder, Schedule, Selection,
-    TrainConfig, Trainer, Transformer,
+    Callbacks, EncoderConfig, Error, EvaluationSet, Event, RankedList, Result, RewardModel,
+    RunFolder, Schedule, Selection, TrainConfig, Trainer, Transformer,
 };
 
 /// 19 lists: steps of 4 leave a last one of 3.
@@ -361,4 +362,49 @@ fn training_stops_when_no_evaluation_is_better_any_more() {
         message.starts_with("best_by = beauty: ") && message.contains("kendall_tau"),
         "{message}"
     );
+}
+
+#[test]
+fn callbacks_see_their_occasions_and_stop_a_run_that_can_go_on() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("run");
+    let all = lists();
+    let mut trainer = Trainer::new(model(1), tokenizer(), config())
+        .unwrap()
+        .with_run_folder(RunFolder::create(&path).unwrap());
+    let sets = [EvaluationSet { name: "held-out", examples: &all[15..] }];
+    let report = trainer.data_report(&&all[..15], &sets).unwrap();
+
+    let log = std::cell::RefCell::new(Vec::new());
+    let mut callbacks = Callbacks::new()
+        .on_step(|step| {
+            // What is in the data is on disk before anything is learned from it.
+            let written = fs::read(path.join("data_report.json")).unwrap();
+            assert_eq!(serde_json::from_slice::<DataReport>(&written).unwrap(), report);
+            log.borrow_mut().push(format!("step {}", step.step));
+            Ok(())
+        })
+        .on_evaluation(|step, set, evaluation| {
+            assert!(evaluation.loss.is_some());
+            log.borrow_mut().push(format!("{set} after {step}"));
+            Ok(())
+        })
+        .on_checkpoint(|step, folder| {
+            assert!(folder.join("state.json").exists(), "{}", folder.display());
+            log.borrow_mut().push(format!("checkpoint after {step}"));
+            Err(Error::Interrupted)
+        })
+        .on_checkpoint(|_, _| panic!("called after one that failed"));
+    let result = trainer.train(&all[..15], &all[15..], &mut |event| callbacks.tell(event));
+    assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
+    drop(callbacks);
+    let log = log.into_inner();
+    let first = log.iter().position(|line| line.starts_with("checkpoint")).unwrap();
+    assert_eq!(log[..2], ["held-out after 0", "step 1"], "{log:?}");
+    assert_eq!(first + 1, log.len(), "{log:?}");
+
+    let (resumed, result, _) =
+        train(config(), Some(RunFolder::resume(&path).unwrap()), |_, _| false);
+    result.unwrap();
+    assert!(weights(&resumed) == whole(config()).0);
 }

@@ -21,6 +21,7 @@ struct Fields {
     scores: Option<Value>,
     chosen: Option<Value>,
     rejected: Option<Value>,
+    margin: Option<Value>,
 }
 
 impl json::Fields for Fields {
@@ -29,9 +30,9 @@ impl json::Fields for Fields {
 
 impl Fields {
     fn into_list(self) -> Result<RankedList, Problem> {
-        let Self { prompt, responses, ranks, scores, chosen, rejected } = self;
+        let Self { prompt, responses, ranks, scores, chosen, rejected, margin } = self;
         let prompt = prompt.map(|value| words(&"prompt", value)).transpose()?;
-        match (responses, chosen, rejected) {
+        let list = match (responses, chosen, rejected) {
             (Some(responses), None, None) => ranked(prompt, responses, ranks, scores),
             (None, Some(chosen), Some(rejected)) => match (ranks, scores) {
                 (None, None) => pair(prompt, chosen, rejected),
@@ -45,7 +46,11 @@ impl Fields {
             (None, None, None) => Err(Problem::of_line(
                 "has neither \"responses\" nor \"chosen\" and \"rejected\"; give a list or a pair",
             )),
-        }
+        }?;
+        Ok(match margin {
+            Some(margin) => list.with_margin(number(&"margin", margin)?)?,
+            None => list,
+        })
     }
 }
 
@@ -119,6 +124,8 @@ impl Serialize for RankedList {
             ranks: Option<Vec<usize>>,
             #[serde(skip_serializing_if = "Option::is_none")]
             scores: Option<Vec<f64>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            margin: Option<f64>,
         }
 
         let responses = self.in_input_order();
@@ -131,6 +138,7 @@ impl Serialize for RankedList {
             responses: responses.iter().map(|r| of(r.text(), r.messages())).collect(),
             ranks: (!best_first).then(|| responses.iter().map(|r| r.rank()).collect()),
             scores: responses.iter().copied().map(Response::score).collect(),
+            margin: self.margin(),
         }
         .serialize(serializer)
     }

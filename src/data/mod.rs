@@ -41,6 +41,7 @@
 //! | `ranks` | optional, one number for each response: smaller is better, equal is a tie |
 //! | `scores` | optional, one number for each response, kept with it but not used to rank it |
 //! | `chosen`, `rejected` | the better and the worse one, instead of the three above |
+//! | `margin` | optional, a number: by how much a better response's reward should be above a worse one's |
 //!
 //! **JSONL of labelled texts** ([`open_labelled`]): one JSON object, a text and its label.
 //!
@@ -57,11 +58,11 @@
 //! | `label` | a class (an integer from 0), another number, or an array of numbers: [`Label`] |
 //!
 //! **Other people's preference data**, after their published schemas. Fields that are not named here
-//! are ignored, and so is `margin` in TRL's.
+//! are ignored.
 //!
 //! | format | fields | what they become |
 //! |---|---|---|
-//! | TRL | `prompt` or none, `chosen`, `rejected`: strings or messages | read as JSONL, above |
+//! | TRL | `prompt` or none, `chosen`, `rejected`: strings or messages; `margin` | read as JSONL, above |
 //! | Nectar | `prompt`, `answers`: `answer`, `rank` | 1 is the best rank |
 //! | NeMo | `context`: a string or messages; `completions`: `rank`, `completion` | the smallest rank is the best |
 //! | HelpSteer3 | `context`, `response1`, `response2`, `overall_preference` | negative prefers the first, 0 is a tie |
@@ -143,6 +144,7 @@ mod reader;
 mod report;
 mod source;
 mod spool;
+mod subset;
 mod tsv;
 mod ultra_feedback;
 mod unpack;
@@ -160,6 +162,7 @@ pub use lines::MAX_LINE_BYTES;
 pub use options::ReadOptions;
 pub use reader::Reader;
 pub use report::{DataReport, Lengths, Overlap, Reporter, Split, SplitReport};
+pub use subset::Subset;
 
 use source::{Content, Source};
 

@@ -301,7 +301,9 @@ impl RewardModel for Transformer {
 
     fn save(&self, dir: &Path) -> Result<()> {
         let config = dir.join("config.json");
-        let json = self.config.to_json(self.saving.dtype.name(), self.pad_token, self.scale)?;
+        let own_head = self.loaded.as_ref().is_some_and(|loaded| loaded.drawn.is_empty());
+        let dtype = self.saving.dtype.name();
+        let json = self.config.to_json(dtype, self.pad_token, self.scale, own_head)?;
         std::fs::write(&config, json).map_err(Error::io("write", &config))?;
         save::write(dir, &self.parameters, self.saving)
     }

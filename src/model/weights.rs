@@ -75,6 +75,8 @@ impl Weights {
                 }
                 tensor
             }
+            // What is missing or mis-shaped is known; a head of a size that may be absurd is not.
+            Source::Folder { .. } if !self.problems.is_empty() => Tensor::f_empty([0], options)?,
             source => {
                 if !matches!(source, Source::Random) {
                     self.drawn.push(name.clone());

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::data::data;
 use super::evaluation::{by_list_size, by_rank_distance, cards, reliability, table};
 use super::figures::Figure;
 use super::held_out::SetLists;
@@ -40,8 +41,8 @@ impl Page<'_> {
             ("training", "Training", self.training()),
             ("held-out", "Held-out data", self.held_out()),
             ("lists", "Sample lists", self.samples()),
-            ("data", "Data", described(&self.data_report, "data_report.json")),
-            ("settings", "Settings", described(&self.settings, "train_config.json")),
+            ("data", "Data", described(&self.data_report, "data_report.json", data)),
+            ("settings", "Settings", described(&self.settings, "train_config.json", object)),
             ("records", "Records", self.records()),
         ];
         let (mut links, mut body) = (String::new(), String::new());
@@ -244,10 +245,14 @@ fn shown(figure: &Figure) -> String {
 }
 
 /// A file of settings or the like as tables; nothing if it is not there.
-fn described(content: &Option<Result<Map<String, Value>, String>>, file: &str) -> String {
+fn described(
+    content: &Option<Result<Map<String, Value>, String>>,
+    file: &str,
+    shown: fn(&Map<String, Value>) -> String,
+) -> String {
     match content {
         None => String::new(),
-        Some(Ok(content)) => format!("<div class=\"scroll\">{}</div>", object(content)),
+        Some(Ok(content)) => format!("<div class=\"scroll\">{}</div>", shown(content)),
         Some(Err(error)) => format!("<p>{file} cannot be shown: {}.</p>", text(error, 200)),
     }
 }

@@ -134,14 +134,24 @@ fn columns(array: &[Value]) -> Option<Vec<String>> {
 
 fn rows(array: &[Value], columns: &[String], depth: usize) -> String {
     let mut html = String::from("<table class=\"rows\"><thead><tr>");
-    for name in columns {
-        html += &format!("<th scope=\"col\">{}</th>", text(&words(name), 80));
+    let class = |name: &String| {
+        let number = |row: &Value| row.get(name).is_some_and(|v| v.is_number() || v.is_null());
+        if array.iter().all(number) {
+            " class=\"number\""
+        } else {
+            ""
+        }
+    };
+    let classes: Vec<&str> = columns.iter().map(class).collect();
+    for (name, class) in columns.iter().zip(&classes) {
+        html += &format!("<th scope=\"col\"{class}>{}</th>", text(&words(name), 80));
     }
     html += "</tr></thead><tbody>";
     for row in array.iter().take(MOST_ROWS) {
         html += "<tr>";
-        for name in columns {
-            html += &format!("<td>{}</td>", nested(row.get(name).unwrap_or(&Value::Null), depth));
+        for (name, class) in columns.iter().zip(&classes) {
+            let cell = nested(row.get(name).unwrap_or(&Value::Null), depth);
+            html += &format!("<td{class}>{cell}</td>");
         }
         html += "</tr>";
     }

@@ -1,7 +1,6 @@
 //! [`TokenizerConfig`]: what `tokenizer_config.json` says.
 
 use serde_json::{json, Map, Value};
-use tokenizers::normalizers::BertNormalizer;
 
 use super::Limits;
 
@@ -90,8 +89,7 @@ impl TokenizerConfig {
     /// unless told otherwise, and GPT-2 adds an embedding for each.
     #[must_use]
     pub fn without_segments(mut self) -> TokenizerConfig {
-        let generic =
-            matches!(self.class(), None | Some("PreTrainedTokenizerFast" | "TokenizersBackend"));
+        let generic = self.class().is_none() || self.is_generic();
         if generic && !self.fields.contains_key("model_input_names") {
             self.fields.insert("model_input_names".into(), json!(["input_ids", "attention_mask"]));
             self.text = Some(format!("{:#}\n", Value::Object(self.fields.clone())));
@@ -99,8 +97,19 @@ impl TokenizerConfig {
         self
     }
 
-    fn class(&self) -> Option<&str> {
+    /// The name of Python's class.
+    pub fn class(&self) -> Option<&str> {
         self.fields.get("tokenizer_class")?.as_str()
+    }
+
+    /// Whether that is the class that takes `tokenizer.json` as it is, or nearly so.
+    pub fn is_generic(&self) -> bool {
+        matches!(self.class(), Some("PreTrainedTokenizerFast" | "TokenizersBackend"))
+    }
+
+    /// `true` or `false`, or `null` as `Some(None)`.
+    pub fn flag_or_null(&self, key: &str) -> Option<Option<bool>> {
+        self.fields.get(key).map(Value::as_bool)
     }
 
     /// The chat template; of several, the one that is called `default`.
@@ -114,24 +123,5 @@ impl TokenizerConfig {
 
     pub fn flag(&self, key: &str) -> Option<bool> {
         self.fields.get(key)?.as_bool()
-    }
-
-    /// Applies what Python lets this file overrule in `tokenizer.json`: the classes of the BERT
-    /// kind set BERT's normaliser from these fields, the generic class does not look at them.
-    pub fn overrule(&self, normalizer: &BertNormalizer) -> BertNormalizer {
-        let mut normalizer = *normalizer;
-        if matches!(self.class(), Some("PreTrainedTokenizerFast" | "TokenizersBackend")) {
-            return normalizer;
-        }
-        if let Some(lowercase) = self.flag("do_lower_case") {
-            normalizer.lowercase = lowercase;
-        }
-        if let Some(separate) = self.flag("tokenize_chinese_chars") {
-            normalizer.handle_chinese_chars = separate;
-        }
-        if let Some(strip) = self.fields.get("strip_accents") {
-            normalizer.strip_accents = strip.as_bool();
-        }
-        normalizer
     }
 }

@@ -46,6 +46,21 @@ impl Template {
         }
     }
 
+    /// Whether a response alone gets tokens of these ids at its start and at its end; `None` where
+    /// there is no such token.
+    pub fn ends(
+        tokenizer: &Tokenizer,
+        [start, end]: [Option<u32>; 2],
+    ) -> Result<[Option<bool>; 2], BoxError> {
+        let text = tokenizer.post_process(part(&[0], 0), None, true)?;
+        let (ids, own) = (text.get_ids(), text.get_sequence_ids());
+        let is = |at: Option<usize>, wanted: Option<u32>| {
+            let (at, wanted) = (at?, wanted?);
+            Some(own[at].is_none() && ids[at] == wanted)
+        };
+        Ok([is((!ids.is_empty()).then_some(0), start), is(ids.len().checked_sub(1), end)])
+    }
+
     /// The text of these tokens of a prompt, if there is one, and of a response.
     pub fn apply(
         &self,

@@ -5,11 +5,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
-use tokenizers::NormalizerWrapper;
-
 use super::config::TokenizerConfig;
 use super::template::Template;
-use super::{layout, wordpiece, ChatTemplate, Layout, Limits};
+use super::{growth, layout, overrule, wordpiece, ChatTemplate, Layout, Limits};
 use crate::{BoxError, Error, Result};
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -135,12 +133,15 @@ impl Tokenizer {
         inner.with_padding(None);
         inner.with_truncation(None)?;
         inner.set_encode_special_tokens(config.flag("split_special_tokens").unwrap_or(false));
-        if let Some(NormalizerWrapper::BertNormalizer(normalizer)) = inner.get_normalizer() {
-            let normalizer = config.overrule(normalizer);
-            inner.with_normalizer(Some(normalizer))?;
-        }
+        overrule::apply(&mut inner, &config)?;
+        growth::check(&inner)?;
 
         let template = Template::of(&inner)?;
+        let id = |role| {
+            let token = config.token(role).or_else(|| special_tokens.token(role))?;
+            inner.token_to_id(token)
+        };
+        overrule::check_ends(&config, Template::ends(&inner, [id("bos_token"), id("eos_token")])?)?;
         let limits = config.limits().check(template.pair.max(template.single))?;
         let mut tokenizer = Tokenizer {
             inner,

@@ -9,7 +9,7 @@ use crate::model::{Mode, RewardModel};
 use crate::score::{self, Scorer};
 use crate::text::Tokenizer;
 use crate::torch::{upload, upload_indices};
-use crate::{Error, Label, LabelledText, Result, TokenBatch};
+use crate::{Error, Label, LabelledText, RankedList, Result, TokenBatch};
 
 /// Graded classification by cross-entropy: one output a class, classes counted from 0.
 ///
@@ -161,15 +161,21 @@ fn prepare<T>(
     texts: &[LabelledText],
     target: impl Fn(&Label) -> Result<T, String>,
 ) -> Result<Prepared<T>> {
-    let pairs: Vec<_> = texts.iter().map(|text| (text.prompt(), text.text())).collect();
+    let lists = texts.iter().map(|text| {
+        Ok(RankedList::new([text.text()])?.with_prompt(text.prompt().unwrap_or_default()))
+    });
+    let lists = lists.collect::<Result<Vec<_>>>()?;
     let mut prepared = Prepared::default();
-    for (number, tokenized) in tokenizer.encode_pairs(&pairs).into_iter().enumerate() {
+    for (number, tokenized) in tokenizer.encode_lists(&lists).into_iter().enumerate() {
         let label = texts[number].label();
         let target = target(label).map_err(|expected| {
             Error::InvalidArgument(format!("the label of text {number} is {label:?}; {expected}"))
         })?;
         match tokenized {
-            Ok(text) => prepared.push(number, vec![text], target),
+            Ok(list) => {
+                prepared.prompts_cut += usize::from(list.prompt_cut);
+                prepared.push(number, list.texts, target);
+            }
             Err(Error::TooLong { .. }) => prepared.too_long += 1,
             Err(error) => return Err(error),
         }

@@ -1,5 +1,6 @@
 //! Training: a model, examples, and the objective that brings them together.
 
+mod callbacks;
 mod card;
 mod checkpoint;
 mod config;
@@ -23,6 +24,7 @@ mod token_prediction;
 use std::path::Path;
 use std::time::Instant;
 
+pub use callbacks::Callbacks;
 pub use card::Provenance;
 pub use config::TrainConfig;
 pub use events::{Evaluation, Event, Start, Step};
@@ -34,7 +36,7 @@ pub use schedule::Schedule;
 pub use selection::{ParameterGroup, Selection};
 pub use token_prediction::{TokenEvaluation, TokenPrediction};
 
-use crate::data::Dataset;
+use crate::data::{DataReport, Dataset};
 use crate::model::{self, RewardModel};
 use crate::score::Scorer;
 use crate::text::Tokenizer;
@@ -46,7 +48,7 @@ use feed::Feed;
 use kept::Kept;
 use optimizer::AdamW;
 use run::Run;
-use run_folder::Identity;
+use run_folder::{Identity, DATA_REPORT};
 use schedule::Rates;
 use selection::Selected;
 
@@ -81,6 +83,8 @@ pub struct Trainer {
     config: TrainConfig,
     provenance: Provenance,
     folder: Option<RunFolder>,
+    /// What is in the data.
+    report: Option<DataReport>,
     /// The last run.
     record: Option<Record>,
 }
@@ -98,7 +102,7 @@ impl Trainer {
         config.check()?;
         let scorer = Scorer::new(model, tokenizer)?;
         let provenance = Provenance::new();
-        Ok(Trainer { scorer, config, provenance, folder: None, record: None })
+        Ok(Trainer { scorer, config, provenance, folder: None, report: None, record: None })
     }
 
     /// The same trainer, whose next run keeps records and checkpoints in this folder, and goes on
@@ -178,14 +182,15 @@ impl Trainer {
         }
         let (selected, frozen) = Selected::new(self.scorer.model(), &self.config)?;
         if let Some(folder) = &mut self.folder {
-            folder.begin(&Identity {
+            let identity = Identity {
                 schema: SCHEMA,
                 config: self.config.clone(),
                 threads: tch::get_num_threads(),
                 device: format!("{:?}", self.scorer.model().device()),
                 data: data.fingerprint,
                 frozen: checksum(frozen.parameters())?,
-            })?;
+            };
+            folder.begin(&identity, self.report.as_ref())?;
         }
         let steps_per_epoch = data.len().div_ceil(self.config.batch_size) as u64;
         let steps = steps_per_epoch * u64::from(self.config.epochs);
@@ -283,7 +288,7 @@ impl Trainer {
     }
 
     /// Writes the files of the model folder into an existing folder, the records of its run
-    /// (`events.jsonl`) among them if there are any; see [`Scorer::write_into`].
+    /// (`events.jsonl`) and the [report on the data](Self::data_report) among them if there are any; see [`Scorer::write_into`].
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -299,6 +304,11 @@ impl Trainer {
         let path = dir.join("train_config.json");
         let config = run_folder::to_json(&path, &self.config)?;
         std::fs::write(&path, config).map_err(Error::io("write", &path))?;
+        if let Some(report) = &self.report {
+            let path = dir.join(DATA_REPORT);
+            let report = run_folder::to_json(&path, report)?;
+            std::fs::write(&path, report).map_err(Error::io("write", &path))?;
+        }
         let path = dir.join("README.md");
         std::fs::write(&path, card).map_err(Error::io("write", &path))?;
         match &self.folder {

@@ -100,7 +100,8 @@ pub struct Prepared<T> {
     pub examples: Vec<PreparedExample<T>>,
     /// Examples left out because a text is too long.
     pub too_long: usize,
-    /// Ranked lists left out because no response is ranked above another.
+    /// Examples left out because they teach nothing: lists in which no response is ranked above
+    /// another, texts without a token to predict.
     pub without_pairs: usize,
     /// Examples whose prompt is cut from its left.
     pub prompts_cut: usize,

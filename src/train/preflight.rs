@@ -12,10 +12,13 @@ impl Trainer {
     /// contradictions, what both have in common, and whether better responses are longer. Lengths in
     /// tokens are those of at most 20 000 lists of each, evenly spread over the data.
     ///
+    /// It becomes `data_report.json` of the next run's [`RunFolder`](crate::RunFolder), before the
+    /// first step, and of the model folder.
+    ///
     /// # Errors
     /// If a list cannot be read, the tokenizer fails, or there is no room for temporary files.
     pub fn data_report(
-        &self,
+        &mut self,
         train: &dyn Dataset<RankedList>,
         sets: &[EvaluationSet<'_, RankedList>],
     ) -> Result<DataReport> {
@@ -24,7 +27,9 @@ impl Trainer {
         for set in sets {
             self.report_on(&mut reporter, Split::Evaluation, &set.examples)?;
         }
-        reporter.finish()
+        let report = reporter.finish()?;
+        self.report = Some(report.clone());
+        Ok(report)
     }
 
     fn report_on(

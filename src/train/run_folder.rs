@@ -8,17 +8,21 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::TrainConfig;
+use crate::data::DataReport;
 use crate::{Error, Result};
 
 const RUN: &str = "run.json";
 const EVENTS: &str = "events.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
+/// Here and in the model folder.
+pub(super) const DATA_REPORT: &str = "data_report.json";
 
 /// The folder of a run, from which it can be resumed.
 ///
 /// | file | |
 /// |---|---|
 /// | `run.json` | the settings, and what tells whether model and data are the same |
+/// | `data_report.json` | what is in the data, if the [trainer](crate::Trainer::data_report) was asked |
 /// | `events.jsonl` | every [`Event`](crate::Event), one object a line |
 /// | `checkpoints/step-N/` | what is needed to go on after step N, with checksums |
 ///
@@ -135,7 +139,7 @@ impl RunFolder {
     }
 
     /// Makes sure that the run is the one that the folder is for, or makes it that.
-    pub(super) fn begin(&mut self, identity: &Identity) -> Result<()> {
+    pub(super) fn begin(&mut self, identity: &Identity, report: Option<&DataReport>) -> Result<()> {
         let path = self.path.join(RUN);
         if self.resumed {
             let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
@@ -158,6 +162,10 @@ impl RunFolder {
             let checkpoints = self.checkpoints();
             fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;
             write_synced(&path, &to_json(&path, identity)?)?;
+            if let Some(report) = report {
+                let path = self.path.join(DATA_REPORT);
+                write_synced(&path, &to_json(&path, report)?)?;
+            }
             sync_folder(&self.path)?;
         }
         // A run folder whose run made no checkpoint yet may have no log.

@@ -191,6 +191,8 @@ impl Objective for TokenPrediction {
             };
             if answers > 0 {
                 prepared.push(number, vec![text], maskable);
+            } else {
+                prepared.without_pairs += 1;
             }
         }
         Ok(prepared)

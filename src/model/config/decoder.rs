@@ -277,7 +277,7 @@ impl DecoderConfig {
         model_type: DecoderType,
         mut fields: Fields,
     ) -> Result<DecoderConfig, String> {
-        only(&fields, &[("add_cross_attention", json!(false))])?;
+        only(&fields, &[("add_cross_attention", json!(false)), ("is_causal", json!(true))])?;
         if model_type == DecoderType::Qwen3 && fields.get("head_dim").is_some_and(Value::is_null) {
             fields.remove("head_dim");
         }

@@ -171,12 +171,14 @@ impl ModelConfig {
         Some(other.get("architectures")?.as_array()?.iter().filter_map(Value::as_str).collect())
     }
 
-    /// `config.json` of a sequence-classification folder, in the forms of transformers 4 and 5.
+    /// `config.json` of a sequence-classification folder, in the forms of transformers 4 and 5. The
+    /// names of the outputs are kept if so asked and if there are as many.
     pub(super) fn to_json(
         &self,
         dtype: &str,
         pad_token: Option<i64>,
         scale: Option<RewardScale>,
+        keep_labels: bool,
     ) -> Result<String> {
         let (mut fields, class) = match self {
             ModelConfig::Encoder(config) => (config.to_fields()?, config.model_type.class()),
@@ -190,10 +192,13 @@ impl ModelConfig {
             ("architectures", Value::from(vec![format!("{class}ForSequenceClassification")])),
             ("dtype", Value::from(dtype)),
             ("torch_dtype", Value::from(dtype)),
-            ("id2label", Value::from(id2label)),
-            ("label2id", Value::from(label2id)),
         ] {
             fields.insert(key.into(), value);
+        }
+        let named = fields.get("id2label").and_then(Value::as_object).map(Fields::len);
+        if !keep_labels || named != usize::try_from(self.num_labels()).ok() {
+            fields.insert("id2label".into(), id2label.into());
+            fields.insert("label2id".into(), label2id.into());
         }
         fields.remove("num_labels");
         if let Some(id) = pad_token {

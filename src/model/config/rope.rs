@@ -1,6 +1,7 @@
 //! Rotary position embeddings: what `config.json` says of them, and the frequencies that follow.
 
 use std::f64::consts::PI;
+use std::fmt::Display;
 
 use serde_json::{json, Value};
 
@@ -73,6 +74,12 @@ impl Rope {
         let present = |key: &str| fields.get(key).filter(|value| !value.is_null());
         let (name, value) = match (present("rope_scaling"), present("rope_parameters")) {
             (Some(scaling), _) => ("rope_scaling", scaling.clone()),
+            // Absent is not the same: that is how transformers 5 writes it.
+            (None, Some(parameters))
+                if fields.contains_key("rope_scaling") && !is_plain(parameters) =>
+            {
+                return Err(differs("rope_scaling", "null", parameters, "rope_parameters"))
+            }
             (None, Some(parameters)) => ("rope_parameters", parameters.clone()),
             (None, None) => ("rope_parameters", json!({})),
         };
@@ -351,7 +358,12 @@ impl Rope {
     }
 }
 
-fn differs(key: &str, top: f64, here: f64, name: &str) -> String {
+/// Whether the parameters of transformers 5 ask for no scaling.
+fn is_plain(parameters: &Value) -> bool {
+    matches!(parameters["rope_type"].as_str(), None | Some("default"))
+}
+
+fn differs(key: &str, top: impl Display, here: impl Display, name: &str) -> String {
     format!(
         "{key} is {top}, but {here} in {name}: versions of transformers differ in which they take"
     )

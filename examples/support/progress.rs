@@ -1,0 +1,297 @@
+//! A run in a terminal: a bar while it trains, and a line for each evaluation.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use reward_model::data::Dataset;
+use reward_model::{Evaluation, Event, ParameterGroup, RankedList, Result, Step};
+
+use super::{figure, say};
+
+/// How often the state of a run is told where there is no terminal to draw a bar on.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// A training run as a person sees it: a sign of life while data are read and tokenised, a bar while
+/// it trains, a line after each epoch.
+pub struct Progress {
+    bar: ProgressBar,
+    epochs: u32,
+    quiet: bool,
+    /// Whether evaluations are told apart by step, not by epoch, and whether by their set.
+    by_steps: bool,
+    several_sets: bool,
+    /// Lists, tokens and seconds of the steps that this process has made; the first one, whose
+    /// seconds are not known, counts as the start.
+    done: Option<(usize, usize, f64)>,
+    from: f64,
+    /// When a plain line was last written, if a terminal would have shown a bar.
+    plain: Option<Instant>,
+    /// The last checkpoint's step.
+    pub checkpoint: Option<u64>,
+}
+
+impl Progress {
+    pub fn new(quiet: bool) -> Progress {
+        let bar = if quiet { ProgressBar::hidden() } else { spinner() };
+        bar.set_message("reading and tokenising");
+        Progress {
+            bar,
+            epochs: 0,
+            quiet,
+            by_steps: false,
+            several_sets: false,
+            done: None,
+            from: 0.0,
+            plain: (!std::io::stderr().is_terminal()).then(Instant::now),
+            checkpoint: None,
+        }
+    }
+
+    /// Tells evaluations apart by their step, or by their set.
+    pub fn telling(self, by_steps: bool, several_sets: bool) -> Progress {
+        Progress { by_steps, several_sets, ..self }
+    }
+
+    pub fn show(&mut self, event: &Event) {
+        if self.quiet {
+            return;
+        }
+        match event {
+            Event::Started(start) => {
+                self.bar.finish_and_clear();
+                self.epochs = (start.steps / start.steps_per_epoch) as u32;
+                self.line(format!(
+                    "training on {} lists, {} held out; {} parameters, {} steps",
+                    start.lists,
+                    start.evaluation_lists,
+                    thousands(start.trainable_parameters),
+                    start.steps
+                ));
+                for (count, what) in [
+                    (start.too_long, "left out: a response is longer than --max-length allows"),
+                    (start.without_pairs, "left out: no response is ranked above another"),
+                    (start.prompts_cut, "kept with the start of the prompt cut off"),
+                ] {
+                    if count > 0 {
+                        self.line(format!("{count} training lists {what}"));
+                    }
+                }
+                for line in parts(&start.groups) {
+                    self.line(line);
+                }
+                self.line(format!("\n{}", table_head()));
+                self.bar = ProgressBar::new(start.steps);
+                self.bar.set_draw_target(draw_target());
+                let style = "{bar:24} {pos}/{len}  {msg}  {eta} left";
+                if let Ok(style) = ProgressStyle::with_template(style) {
+                    self.bar.set_style(style);
+                }
+                self.bar.enable_steady_tick(Duration::from_millis(250));
+            }
+            Event::Step(step) => self.step(step),
+            Event::Resumed { step, damaged } => {
+                for checkpoint in damaged {
+                    self.line(format!("passed over: {checkpoint}"));
+                }
+                self.line(format!("going on after step {step}"));
+                self.bar.set_position(*step);
+                self.bar.reset_eta();
+            }
+            Event::Skipped { step, what, .. } => self.line(format!("step {step} left out: {what}")),
+            Event::Evaluated { step, epoch, set, evaluation } => {
+                let when = match (*epoch, self.by_steps) {
+                    (0, _) => "before".into(),
+                    (_, true) => step.to_string(),
+                    (epoch, false) => format!("{epoch}/{}", self.epochs),
+                };
+                let set = if self.several_sets { set.as_str() } else { "" };
+                self.line(table_row(&when, evaluation, set));
+                if *step == self.bar.length().unwrap_or(0) {
+                    self.bar.finish_and_clear();
+                }
+            }
+            Event::Checkpoint { step, .. } => self.checkpoint = Some(*step),
+            Event::StoppedEarly { step } => {
+                self.line(format!("stopped after step {step}: no evaluation was better any more"));
+            }
+            Event::Kept { step, .. } => {
+                self.bar.finish_and_clear();
+                self.line(format!("the weights after step {step} are kept, the best of them"));
+            }
+            _ => {}
+        }
+    }
+
+    /// A bar for the time in which all of the data is gone through once more.
+    pub fn reading<'a>(&self, what: &'static str, data: &'a Lists) -> Watched<'a> {
+        let style = "{bar:24} {pos}/{len} lists  {msg}  {eta} left";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            self.bar.set_style(style);
+        }
+        self.bar.set_message(what);
+        self.bar.set_length(data.len() as u64);
+        self.bar.set_position(0);
+        self.bar.reset_eta();
+        Watched { data, bar: self.bar.clone() }
+    }
+
+    fn step(&mut self, step: &Step) {
+        let (lists, tokens, from) = self.done.unwrap_or((0, 0, self.from));
+        let (lists, tokens) = (lists + step.lists, tokens + step.tokens);
+        self.done = Some((lists, tokens, from));
+        let seconds = (step.seconds - from).max(1e-9);
+        let message = format!(
+            "loss {:.3}  accuracy {}  margin {}  {:.0} lists/s  {:.0} tokens/s",
+            step.loss,
+            figure(step.accuracy, 2),
+            figure(step.margin, 2),
+            lists as f64 / seconds,
+            tokens as f64 / seconds,
+        );
+        self.bar.set_position(step.step);
+        if self.plain.is_some_and(|last| last.elapsed() >= PLAIN_EVERY) {
+            let left = HumanDuration(self.bar.eta());
+            let of = self.bar.length().unwrap_or(0);
+            eprintln!("step {}/{of}  {message}  {left} left", step.step);
+            self.plain = Some(Instant::now());
+        }
+        self.bar.set_message(message);
+    }
+
+    /// Takes the bar away.
+    pub fn stop(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    /// A line above the bar.
+    pub fn line(&self, text: String) {
+        if !self.quiet {
+            self.bar.suspend(|| say(text));
+        }
+    }
+}
+
+type Lists = dyn Dataset<RankedList>;
+
+/// Data that moves a bar whenever a list is read.
+pub struct Watched<'a> {
+    data: &'a Lists,
+    bar: ProgressBar,
+}
+
+impl Dataset<RankedList> for Watched<'_> {
+    fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    fn get(&self, index: usize) -> Result<RankedList> {
+        self.bar.inc(1);
+        self.data.get(index)
+    }
+}
+
+/// A bar over the steps of a run whose result is told by somebody else.
+pub struct StepBar(ProgressBar);
+
+impl StepBar {
+    pub fn new(what: &str, quiet: bool) -> StepBar {
+        let bar = if quiet { ProgressBar::hidden() } else { spinner() };
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}  {eta} left") {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        StepBar(bar)
+    }
+
+    pub fn show<E>(&self, event: &Event<E>) -> Result<()> {
+        match event {
+            Event::Started(start) => self.0.set_length(start.steps),
+            Event::Step(step) => self.0.set_position(step.step),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    pub fn finish(&self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A sign of life on standard error, if a person sees it.
+pub fn spinner() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_draw_target(draw_target());
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn draw_target() -> ProgressDrawTarget {
+    if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(8)
+    } else {
+        ProgressDrawTarget::hidden()
+    }
+}
+
+fn table_head() -> String {
+    format!(
+        "{:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8}",
+        "epoch", "loss", "accuracy", "tau-b", "exact", "top-1", "margin"
+    )
+}
+
+fn table_row(when: &str, evaluation: &Evaluation, set: &str) -> String {
+    let m = &evaluation.metrics;
+    let row = format!(
+        "{when:>8} {:>8} {:>10} {:>8} {:>8} {:>8} {:>8}  {set}",
+        figure(evaluation.loss, 4),
+        figure(m.pairwise_accuracy, 4),
+        figure(m.kendall_tau, 4),
+        figure(m.exact_order, 4),
+        figure(m.top1, 4),
+        figure(m.mean_margin, 3),
+    );
+    row.trim_end().into()
+}
+
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<&str> = digits
+        .as_bytes()
+        .rchunks(3)
+        .rev()
+        .map(|group| std::str::from_utf8(group).unwrap_or_default())
+        .collect();
+    groups.join(" ")
+}
+
+/// What trains and how fast, a line for each run of layers that are treated alike; nothing to tell
+/// where everything trains at one rate.
+fn parts(groups: &[ParameterGroup]) -> Vec<String> {
+    let treated = |group: &ParameterGroup| (group.trainable > 0, group.learning_rate);
+    if groups.windows(2).all(|pair| treated(&pair[0]) == treated(&pair[1])) {
+        return Vec::new();
+    }
+    let is_layer = |group: &ParameterGroup| group.name.starts_with("layer ");
+    groups
+        .chunk_by(|a, b| is_layer(a) && is_layer(b) && treated(a) == treated(b))
+        .map(|run| {
+            let name = match run {
+                [first, .., last] => {
+                    format!(
+                        "layers {} to {}",
+                        &first.name["layer ".len()..],
+                        &last.name["layer ".len()..]
+                    )
+                }
+                _ => run[0].name.clone(),
+            };
+            let count = thousands(run.iter().map(|group| group.parameters).sum());
+            let (trainable, rate) = (run[0].trainable, run[0].learning_rate);
+            let how =
+                if trainable > 0 { format!("learning rate {rate:.2e}") } else { "frozen".into() };
+            format!("  {name:<14} {count:>13} parameters  {how}")
+        })
+        .collect()
+}
