@@ -176,7 +176,7 @@ fn a_part_has_as_many_lists_of_its_step_as_its_tokens_allow() {
             before = tokens;
             lists.extend(part);
         }
-        assert_eq!(lists_of(&[lists]), lists_of(&[step.clone()]));
+        assert_eq!(lists_of(&[lists]), lists_of(std::slice::from_ref(step)));
     }
     assert!(parts.iter().any(|part| part.len() == 1 && part[0] > most), "{parts:?}");
     assert!(parts.iter().any(|part| part.len() > 1), "{parts:?}");

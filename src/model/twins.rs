@@ -292,7 +292,7 @@ fn layers_are_frozen_that_neither_train_nor_drop_out() {
     let training = Mode::Training { seed: 1 };
     let frozen = |model: &Transformer, mode| model.frozen_layers(mode).is_some();
     let freeze = |model: &Transformer, below| {
-        for (name, mut parameter) in model.parameters() {
+        for (name, parameter) in model.parameters() {
             let _ = parameter.set_requires_grad(model.part(&name) >= below);
         }
     };
