@@ -120,7 +120,7 @@ pub use torch::parse_device;
 #[cfg(feature = "train")]
 pub use train::{
     BatchLoss, Callbacks, Classification, Evaluation, EvaluationSet, Event, LabelledEvaluation,
-    Objective, ParameterGroup, Prepared, PreparedExample, Provenance, RankedLists, Regression,
-    RunFolder, Schedule, Selection, Start, Step, TokenEvaluation, TokenPrediction, TrainConfig,
-    Trainer,
+    Objective, ParameterGroup, Prepared, PreparedExample, Provenance, RankedLists, Ranks,
+    Regression, RunFolder, Schedule, Selection, Start, Step, TokenEvaluation, TokenPrediction,
+    TrainConfig, Trainer,
 };

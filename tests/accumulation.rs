@@ -8,8 +8,8 @@ use reward_model::tch::Device;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
     BatchLoss, EncoderConfig, Evaluation, Event, Mode, Objective, Prepared, RankLoss, RankedList,
-    RankedLists, Reduction, Result, RewardModel, Scorer, Step, TokenBatch, TrainConfig, Trainer,
-    Transformer,
+    RankedLists, Ranks, Reduction, Result, RewardModel, Scorer, Step, TokenBatch, TrainConfig,
+    Trainer, Transformer,
 };
 
 /// Lists of these sizes.
@@ -117,10 +117,10 @@ struct Watched(RankedLists, Mutex<Vec<Vec<usize>>>);
 
 impl Objective for Watched {
     type Example = RankedList;
-    type Target = Vec<usize>;
+    type Target = Ranks;
     type Evaluation = Evaluation;
 
-    fn prepare(&self, tokenizer: &Tokenizer, lists: &[RankedList]) -> Result<Prepared<Vec<usize>>> {
+    fn prepare(&self, tokenizer: &Tokenizer, lists: &[RankedList]) -> Result<Prepared<Ranks>> {
         self.0.prepare(tokenizer, lists)
     }
 
@@ -128,7 +128,7 @@ impl Objective for Watched {
         &self,
         model: &dyn RewardModel,
         batch: &TokenBatch,
-        targets: &[&Vec<usize>],
+        targets: &[&Ranks],
         mode: Mode,
     ) -> Result<BatchLoss> {
         let tokens = |list| batch.list(list).map(|text| batch.text(text).len()).sum();
@@ -176,7 +176,7 @@ fn a_part_has_as_many_lists_of_its_step_as_its_tokens_allow() {
             before = tokens;
             lists.extend(part);
         }
-        assert_eq!(lists_of(&[lists]), lists_of(&[step.clone()]));
+        assert_eq!(lists_of(&[lists]), lists_of(std::slice::from_ref(step)));
     }
     assert!(parts.iter().any(|part| part.len() == 1 && part[0] > most), "{parts:?}");
     assert!(parts.iter().any(|part| part.len() > 1), "{parts:?}");

@@ -268,7 +268,8 @@ fn wrong_input_is_one_clear_line_and_leaves_nothing() {
         ),
         format!("{}: cannot read: No such file or directory (os error 2)", path("none.jsonl"))
     );
-    assert!(trained_on("a.xls", b"x").contains("a.xls: the extension .xls is of no known format"));
+    assert!(trained_on("a.xls", b"x")
+        .contains("a.xls: neither its name nor its content is of a known format"));
     assert_eq!(
         trained_on("bad.jsonl", b"{\"responses\": [\"a\", \"b\"]}\n{\"responses\": [\"a\", 3]}\n"),
         format!(

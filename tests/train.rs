@@ -146,24 +146,48 @@ fn an_evaluation_is_what_one_computes_from_the_scores() {
     assert_eq!((evaluation.metrics.lists, evaluation.metrics.pairs), (7, 17));
 
     let mut meter = RankMeter::default();
-    let mut losses = Vec::new();
     for list in &held_out[..7] {
         let rewards = trainer.scorer().score_list(list).unwrap();
         meter.add(&Scored::new(&rewards, &list.ranks().collect::<Vec<_>>()).unwrap());
-        let costs: Vec<f64> =
-            list.pairs().map(|(w, l)| f64::from(rewards[l] - rewards[w]).exp().ln_1p()).collect();
+    }
+    let metrics = meter.metrics();
+    assert_eq!(evaluation.metrics.pairwise_accuracy, metrics.pairwise_accuracy);
+    assert_eq!(evaluation.metrics.exact_order, metrics.exact_order);
+    assert_losses(&trainer, &held_out[..7], evaluation.loss);
+
+    // Lists with a margin of their own, ties and others without one among them.
+    let with_margins: Vec<RankedList> = held_out[..7]
+        .iter()
+        .enumerate()
+        .map(|(n, list)| match n % 2 {
+            0 => list.clone().with_margin(n as f64 - 1.5).unwrap(),
+            _ => list.clone(),
+        })
+        .collect();
+    let other = trainer.evaluate(&with_margins).unwrap();
+    assert!((other.loss.unwrap() - evaluation.loss.unwrap()).abs() > 0.1);
+    assert_losses(&trainer, &with_margins, other.loss);
+
+    let nothing = trainer.evaluate(&[]).unwrap();
+    assert_eq!((nothing.loss, nothing.metrics.pairwise_accuracy), (None, None));
+}
+
+/// The mean over lists of the mean of −log σ(r_w − r_l − margin) over their pairs.
+fn assert_losses(trainer: &Trainer, lists: &[RankedList], found: Option<f64>) {
+    let mut losses = Vec::new();
+    for list in lists {
+        let margin = list.margin().unwrap_or(0.0);
+        let rewards = trainer.scorer().score_list(list).unwrap();
+        let cost = |(w, l): (usize, usize)| {
+            (f64::from(rewards[l]) - f64::from(rewards[w]) + margin).exp().ln_1p()
+        };
+        let costs: Vec<f64> = list.pairs().map(cost).collect();
         if !costs.is_empty() {
             losses.push(costs.iter().sum::<f64>() / costs.len() as f64);
         }
     }
     let expected = losses.iter().sum::<f64>() / losses.len() as f64;
-    approx::assert_relative_eq!(evaluation.loss.unwrap(), expected, max_relative = 1e-5);
-    let metrics = meter.metrics();
-    assert_eq!(evaluation.metrics.pairwise_accuracy, metrics.pairwise_accuracy);
-    assert_eq!(evaluation.metrics.exact_order, metrics.exact_order);
-
-    let nothing = trainer.evaluate(&[]).unwrap();
-    assert_eq!((nothing.loss, nothing.metrics.pairwise_accuracy), (None, None));
+    approx::assert_relative_eq!(found.unwrap(), expected, max_relative = 1e-5);
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub use config::TrainConfig;
 pub use events::{Evaluation, Event, Start, Step};
 pub use labelled::{Classification, LabelledEvaluation, Regression};
 pub use objective::{BatchLoss, Objective, Prepared, PreparedExample};
-pub use ranked::RankedLists;
+pub use ranked::{RankedLists, Ranks};
 pub use run_folder::RunFolder;
 pub use schedule::Schedule;
 pub use selection::{ParameterGroup, Selection};

@@ -1,5 +1,6 @@
 //! [`RankedLists`]: the objective of reward models.
 
+use serde::Serialize;
 use tch::Tensor;
 
 use super::objective::{BatchLoss, Objective, Prepared};
@@ -19,13 +20,56 @@ pub struct RankedLists {
     pub loss: RankLoss,
 }
 
+/// What people say of a list's responses, which stand best first.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Ranks {
+    /// The rank of each, from 1, never falling.
+    pub ranks: Vec<usize>,
+    /// The list's [margin](RankedList::margin).
+    pub margin: Option<f64>,
+}
+
+impl Ranks {
+    fn of(list: &RankedList) -> Ranks {
+        Ranks { ranks: list.ranks().collect(), margin: list.margin() }
+    }
+
+    /// Whether each two are tied, in order of the first, then of the second.
+    fn ties(&self) -> impl Iterator<Item = bool> + '_ {
+        let ranks = &self.ranks;
+        (0..ranks.len()).flat_map(move |i| ranks[i + 1..].iter().map(move |rank| *rank == ranks[i]))
+    }
+}
+
+impl RankedLists {
+    /// The lists as the loss takes them; those without a margin have one of 0 beside others that have
+    /// one, and so have ties.
+    fn lists(&self, targets: &[&Ranks]) -> Result<Lists> {
+        let lengths: Vec<usize> = targets.iter().map(|list| list.ranks.len()).collect();
+        let ranks: Vec<f64> =
+            targets.iter().flat_map(|list| &list.ranks).map(|&rank| rank as f64).collect();
+        let lists = Lists::from_lengths(&lengths).with_ranks(&ranks)?;
+        if targets.iter().all(|list| list.margin.is_none()) {
+            return Ok(lists);
+        }
+        let with_ties = self.loss.get_ties() == Ties::Half;
+        let margins = targets.iter().flat_map(|list| {
+            let margin = list.margin.unwrap_or(0.0);
+            list.ties()
+                .filter(move |tie| with_ties || !tie)
+                .map(move |tie| if tie { 0.0 } else { margin })
+        });
+        lists.with_margins(&margins.collect::<Vec<_>>())
+    }
+}
+
 impl Objective for RankedLists {
     type Example = RankedList;
-    /// The rank of each response.
-    type Target = Vec<usize>;
+    type Target = Ranks;
     type Evaluation = Evaluation;
 
-    fn prepare(&self, tokenizer: &Tokenizer, lists: &[RankedList]) -> Result<Prepared<Vec<usize>>> {
+    fn prepare(&self, tokenizer: &Tokenizer, lists: &[RankedList]) -> Result<Prepared<Ranks>> {
         let mut prepared = Prepared::default();
         for (number, tokenized) in tokenizer.encode_lists(lists).into_iter().enumerate() {
             let tokenized = match tokenized {
@@ -41,7 +85,7 @@ impl Objective for RankedLists {
                 continue;
             }
             prepared.prompts_cut += usize::from(tokenized.prompt_cut);
-            prepared.push(number, tokenized.texts, lists[number].ranks().collect());
+            prepared.push(number, tokenized.texts, Ranks::of(&lists[number]));
         }
         Ok(prepared)
     }
@@ -50,18 +94,15 @@ impl Objective for RankedLists {
         &self,
         model: &dyn RewardModel,
         batch: &TokenBatch,
-        targets: &[&Vec<usize>],
+        targets: &[&Ranks],
         mode: Mode,
     ) -> Result<BatchLoss> {
         let rewards = score::forward(model, batch, mode, 1)?.f_view([-1])?;
-        let lengths: Vec<usize> = targets.iter().map(|ranks| ranks.len()).collect();
-        let ranks: Vec<f64> = targets.iter().copied().flatten().map(|&rank| rank as f64).collect();
-        let lists = Lists::from_lengths(&lengths).with_ranks(&ranks)?;
-        let loss = self.loss.forward_lists(&rewards, &lists)?;
+        let loss = self.loss.forward_lists(&rewards, &self.lists(targets)?)?;
 
         let rewards = to_vec_f32(&rewards)?;
         let (mut meter, mut rest) = (RankMeter::default(), rewards.as_slice());
-        for ranks in targets {
+        for Ranks { ranks, .. } in targets {
             let (list, after) = rest.split_at(ranks.len().min(rest.len()));
             meter.add(&Scored::new(list, ranks)?);
             rest = after;
@@ -70,7 +111,8 @@ impl Objective for RankedLists {
         let weight = match self.loss.get_reduction() {
             Reduction::MeanPerList => Some(targets.len() as f64),
             Reduction::MeanPairs if self.loss.get_ties() == Ties::Half => {
-                let pairs = |ranks: &&Vec<usize>| ranks.len() * ranks.len().saturating_sub(1) / 2;
+                let pairs =
+                    |list: &&Ranks| list.ranks.len() * list.ranks.len().saturating_sub(1) / 2;
                 Some(targets.iter().map(pairs).sum::<usize>() as f64)
             }
             Reduction::MeanPairs => Some(metrics.pairs as f64),
@@ -88,7 +130,7 @@ impl Objective for RankedLists {
         let tokenized = scorer.tokenizer().encode_lists(lists);
         let known: Vec<_> = tokenized.iter().flatten().collect();
         let rewards = scorer.score_tokenized_lists(&known)?;
-        let (mut ranks, mut lengths) = (Vec::new(), Vec::new());
+        let mut targets = Vec::new();
         let (mut meter, mut details) = (RankMeter::default(), DetailMeter::default());
         let (mut too_long, mut rest) = (0, rewards.as_slice());
         for (list, tokenized) in lists.iter().zip(tokenized) {
@@ -102,18 +144,17 @@ impl Objective for RankedLists {
             };
             let (scores, after) = rest.split_at(tokenized.texts.len());
             rest = after;
-            let list_ranks: Vec<usize> = list.ranks().collect();
+            let target = Ranks::of(list);
             let tokens = tokenized.texts.iter().map(|text| text.ids.len() - text.prompt_len);
-            meter.add(&Scored::new(scores, &list_ranks)?);
-            details.add(scores, &list_ranks, &tokens.collect::<Vec<_>>())?;
-            lengths.push(scores.len());
-            ranks.extend(list_ranks.iter().map(|&rank| rank as f64));
+            meter.add(&Scored::new(scores, &target.ranks)?);
+            details.add(scores, &target.ranks, &tokens.collect::<Vec<_>>())?;
+            targets.push(target);
         }
         let metrics = meter.metrics();
         let loss = if metrics.pairs == 0 {
             None
         } else {
-            let lists = Lists::from_lengths(&lengths).with_ranks(&ranks)?;
+            let lists = self.lists(&targets.iter().collect::<Vec<_>>())?;
             let loss = self.loss.forward_lists(&Tensor::f_from_slice(&rewards)?, &lists)?;
             Some(loss.f_double_value(&[])?)
         };
