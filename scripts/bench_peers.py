@@ -34,7 +34,7 @@ CHECK_STEPS = 3
 TOLERANCE = 1e-4
 TICKS = os.sysconf("SC_CLK_TCK")
 # What others may take of a core while a turn is timed, and how often it is tried.
-DISTURBANCE, ATTEMPTS = 0.1, 6
+DISTURBANCE, ATTEMPTS = 0.15, 3
 
 # Lists of a pass, prompt, responses; what TRL gets of them (its steps are long; the lists are alike).
 SHAPES = {
@@ -142,7 +142,7 @@ class Contender:
                 break
             print(f"{self.name}: others take {others:.2f} of a core", file=sys.stderr)
             if attempt < ATTEMPTS - 1:
-                time.sleep(10)
+                time.sleep(5)
         self.seconds.append(seconds)
         self.others = max(self.others, others)
 
