@@ -4,9 +4,9 @@
 The same weights, lists, optimiser (AdamW, fused, clipped to a norm of 1), f32 and number of threads for
 all. Every contender is a process that waits: each makes one pass over the row's lists in turn, ours,
 theirs, ours, theirs, with nothing else running. What comes before the first such pass (three steps
-in which all must agree in loss and gradient, then one pass to warm up, to compile, to choose TRL's
-micro-batch) is left out for all alike. Medians of the passes, in ranked lists per second, go to
-target/peers/table.md and what was measured to target/peers/results.json.
+in which all must agree in loss and gradient, the choice of the best micro-batch for the plain loops
+and TRL, then one pass to warm up and compile) is left out for all alike. Medians of the passes, in
+ranked lists per second, go to target/peers/table.md and what was measured to results.json beside it.
 
 The peers live in target/peers/venv, made once (torch with its CUDA libraries is 5 GB), or in the environment
 that `--python DIR` names.
@@ -245,6 +245,8 @@ def measure(row, peers, repeats, python, program, job, lists):
             print(f"{row}: {name} gets ready", file=sys.stderr)
             running.append(Contender(name, command))
             found["ready"][name] = running[-1].ready
+            # Another size would be compiled again, for sizes that vary.
+            job["micro"] = found["ready"].get("plain", {}).get("micro")
         first = running[0].ready
         for contender in running[1:]:
             ready = contender.ready
@@ -258,7 +260,8 @@ def measure(row, peers, repeats, python, program, job, lists):
             if contender.name != "cross_encoder" and not apart <= TOLERANCE:
                 sys.exit(f"bench_peers: {contender.name} computes something else: {apart:.1e} apart")
             if "micro" in ready:
-                print(f"{row}: TRL's best micro-batch is {ready['micro']} pairs", flush=True)
+                print(f"{row}: {contender.name} is best with {ready['micro']} "
+                      f"{'pairs' if contender.name == 'trl' else 'lists'} a forward pass", flush=True)
         for _ in range(repeats):
             for contender in running:
                 contender.turn()
