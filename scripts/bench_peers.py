@@ -340,7 +340,7 @@ def main():
         rows.remove("minilm")
     wanted = arguments.peers.split(",") if arguments.peers else list(PEERS)
     path, results = HOME / "results.json", {}
-    if path.exists():
+    if arguments.only and path.exists():
         results = {found["row"]: found for found in json.loads(path.read_text())}
     for row in arguments.only or rows:
         if row == "minilm":
@@ -354,8 +354,9 @@ def main():
         print("\n".join(table_lines(results[row])), flush=True)
     lines = [HEAD] + [line for row in NAMES if row in results for line in table_lines(results[row])]
     (HOME / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"\n{lines[0]}\n" + "\n".join(lines[1:]) + f"\n\n(also in {HOME / 'table.md'}; rows that were "
-          "not asked for are of an earlier run)")
+    print(f"\n{lines[0]}\n" + "\n".join(lines[1:]) + f"\n\n{arguments.threads} threads, f32; "
+          f"{' '.join(PACKAGES[:4])}, unless --python has others\n(also in {HOME / 'table.md'}; rows "
+          "that were not asked for are of an earlier run)")
 
 
 if __name__ == "__main__":
