@@ -3,7 +3,7 @@
 PYTHON ?= python3
 CARGO ?= cargo
 
-.PHONY: help train test libtorch minilm minilm-table finetune test-python bench accuracy doc lint
+.PHONY: help train test libtorch minilm minilm-table finetune test-python bench bench-peers accuracy doc lint
 
 help:
 	@echo 'make train        set up libtorch, build, train on the lists in examples/data'
@@ -15,6 +15,8 @@ help:
 	@echo 'make test-python  compare rewards with transformers 4 and 5 (downloads them)'
 	@echo 'make accuracy     held-out accuracy over three seeds, beside a linear model'
 	@echo 'make bench        time and memory of the loss, of batches and of loading'
+	@echo 'make bench-peers  training steps beside PyTorch, TRL and CrossEncoder (downloads them);'
+	@echo '                  LISTS=DIR with sst5_{train,test}.tsv; ARGS="--only ROW --repeats N"'
 	@echo 'make doc, lint    documentation; formatting, clippy and documentation warnings'
 
 libtorch:
@@ -47,6 +49,9 @@ accuracy: libtorch
 
 bench: libtorch
 	$(CARGO) bench
+
+bench-peers: libtorch minilm
+	CARGO='$(CARGO)' $(PYTHON) scripts/bench_peers.py $(if $(LISTS),--data '$(LISTS)') $(ARGS)
 
 doc: libtorch
 	$(CARGO) doc --release --no-deps --open

@@ -1,0 +1,178 @@
+//! Our side of `make bench-peers`: whole training steps, as the trainer makes them, on lists of token
+//! ids. scripts/bench_peers.py gives it a job, a file of JSON, and asks for one pass over the lists
+//! at a time, in turn with the peers.
+
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use reward_model::tch::Device;
+use reward_model::text::{TokenizedText, Tokenizer};
+use reward_model::{
+    model, BatchLoss, BoxError, Error, Evaluation, Event, Mode, Objective, Prepared, RankLoss,
+    RankedLists, Reduction, Result, RewardModel, Schedule, Scorer, TokenBatch, TrainConfig,
+    Trainer,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+#[derive(Deserialize)]
+struct Job {
+    model: PathBuf,
+    /// One list a line, best first: an array of arrays of token ids.
+    lists: PathBuf,
+    lists_per_step: usize,
+    /// How many lists, from the first, are one batch for the steps that peers must agree in.
+    check_lists: usize,
+    check_steps: u32,
+    learning_rate: f64,
+    dropout: bool,
+    threads: u16,
+    /// To train for so many epochs, along a line after a warm-up, and score these lists.
+    epochs: Option<u32>,
+    held_out: Option<PathBuf>,
+    seed: u64,
+}
+
+type Ids = Vec<Vec<u32>>;
+
+/// Ranked lists that are tokens already.
+struct Tokens(RankedLists);
+
+fn texts(list: &Ids) -> Vec<TokenizedText> {
+    list.iter().map(|ids| TokenizedText::from_ids(ids.as_slice())).collect()
+}
+
+impl Objective for Tokens {
+    type Example = Ids;
+    type Target = Vec<usize>;
+    type Evaluation = Evaluation;
+
+    fn prepare(&self, _: &Tokenizer, lists: &[Ids]) -> Result<Prepared<Vec<usize>>> {
+        let mut prepared = Prepared::default();
+        for (number, list) in lists.iter().enumerate() {
+            prepared.push(number, texts(list), (0..list.len()).collect());
+        }
+        Ok(prepared)
+    }
+
+    fn loss(
+        &self,
+        model: &dyn RewardModel,
+        batch: &TokenBatch,
+        targets: &[&Vec<usize>],
+        mode: Mode,
+    ) -> Result<BatchLoss> {
+        self.0.loss(model, batch, targets, mode)
+    }
+
+    fn evaluate(&self, _: &Scorer, _: &[Ids]) -> Result<Evaluation> {
+        Ok(Evaluation::default())
+    }
+
+    fn merit(&self, _: &Evaluation) -> Option<f64> {
+        None
+    }
+}
+
+fn lists(path: &Path) -> Result<Vec<Ids>, BoxError> {
+    let file = std::fs::read_to_string(path)?;
+    Ok(file.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
+}
+
+fn say(value: &serde_json::Value) {
+    println!("{value}");
+    let _ = std::io::stdout().flush();
+}
+
+/// Trains on `lists`, and is told how far it is after every step.
+fn train(
+    trainer: &mut Trainer,
+    lists: &[Ids],
+    watch: &mut dyn FnMut(&reward_model::Step) -> Result<()>,
+) -> Result<()> {
+    let objective = Tokens(RankedLists { loss: trainer.config().loss });
+    let mut watch = |event: &Event| match event {
+        Event::Step(step) => watch(step),
+        _ => Ok(()),
+    };
+    match trainer.fit(&objective, lists, &[], &mut watch) {
+        // That is how a pass that nobody asks for ends.
+        Ok(_) | Err(Error::Interrupted) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn run(job: &Job) -> Result<(), BoxError> {
+    let lists = lists(&job.lists)?;
+    let config = TrainConfig {
+        batch_size: job.lists_per_step,
+        learning_rate: job.learning_rate,
+        schedule: Schedule::Constant,
+        warmup_ratio: 0.0,
+        loss: RankLoss::new().reduction(Reduction::MeanPairs),
+        dropout: job.dropout,
+        threads: Some(job.threads),
+        seed: job.seed,
+        ..TrainConfig::default()
+    };
+    let model = model::load(&job.model, Device::Cpu)?;
+    // Nothing is tokenised; a trainer has one all the same.
+    let tokenizer = Tokenizer::train(["a"], 10)?;
+
+    if let (Some(epochs), Some(held_out)) = (job.epochs, &job.held_out) {
+        let (schedule, warmup_ratio) = (Schedule::Linear, 0.1);
+        let config = TrainConfig { epochs, schedule, warmup_ratio, ..config };
+        let mut trainer = Trainer::new(model, tokenizer, config)?;
+        let start = Instant::now();
+        train(&mut trainer, &lists, &mut |_| Ok(()))?;
+        let seconds = start.elapsed().as_secs_f64();
+        let held_out = self::lists(held_out)?;
+        let rewards = held_out.iter().map(|list| {
+            let texts = texts(list);
+            trainer.scorer().score_tokenized(&texts.iter().collect::<Vec<_>>())
+        });
+        say(&json!({"seconds": seconds, "rewards": rewards.collect::<Result<Vec<_>>>()?}));
+        return Ok(());
+    }
+
+    let batch_size = job.check_lists;
+    let check =
+        TrainConfig { epochs: job.check_steps, batch_size, dropout: false, ..config.clone() };
+    let mut trainer = Trainer::new(model, tokenizer.clone(), check)?;
+    let (mut losses, mut norms) = (Vec::new(), Vec::new());
+    train(&mut trainer, &lists[..batch_size.min(lists.len())], &mut |step| {
+        losses.push(step.loss);
+        norms.push(step.grad_norm);
+        Ok(())
+    })?;
+
+    let config = TrainConfig { epochs: 1_000_000, ..config };
+    let mut trainer = Trainer::new(trainer.into_scorer().into_model(), tokenizer, config)?;
+    let steps = lists.len().div_ceil(job.lists_per_step) as u64;
+    let (mut start, mut requests) = (Instant::now(), std::io::stdin().lock().lines());
+    train(&mut trainer, &lists, &mut |step| {
+        if !step.step.is_multiple_of(steps) {
+            return Ok(());
+        }
+        say(&match step.step / steps {
+            1 => json!({"losses": losses, "norms": norms}),
+            _ => json!({"seconds": start.elapsed().as_secs_f64(), "loss": step.loss}),
+        });
+        if requests.next().is_none() {
+            return Err(Error::Interrupted);
+        }
+        start = Instant::now();
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn main() -> Result<(), BoxError> {
+    // `cargo bench` runs every bench, with a flag of its own.
+    let Some(job) = std::env::args().skip(1).find(|word| !word.starts_with("--")) else {
+        println!("peers: for scripts/bench_peers.py (`make bench-peers`)");
+        return Ok(());
+    };
+    run(&serde_json::from_str(&std::fs::read_to_string(job)?)?)
+}
