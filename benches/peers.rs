@@ -10,7 +10,7 @@ use reward_model::tch::Device;
 use reward_model::text::{TokenizedText, Tokenizer};
 use reward_model::{
     model, BatchLoss, BoxError, Error, Evaluation, Event, Mode, Objective, Prepared, RankLoss,
-    RankedLists, Reduction, Result, RewardModel, Schedule, Scorer, TokenBatch, TrainConfig,
+    RankedLists, Ranks, Reduction, Result, RewardModel, Schedule, Scorer, TokenBatch, TrainConfig,
     Trainer,
 };
 use serde::Deserialize;
@@ -45,13 +45,13 @@ fn texts(list: &Ids) -> Vec<TokenizedText> {
 
 impl Objective for Tokens {
     type Example = Ids;
-    type Target = Vec<usize>;
+    type Target = Ranks;
     type Evaluation = Evaluation;
 
-    fn prepare(&self, _: &Tokenizer, lists: &[Ids]) -> Result<Prepared<Vec<usize>>> {
+    fn prepare(&self, _: &Tokenizer, lists: &[Ids]) -> Result<Prepared<Ranks>> {
         let mut prepared = Prepared::default();
         for (number, list) in lists.iter().enumerate() {
-            prepared.push(number, texts(list), (0..list.len()).collect());
+            prepared.push(number, texts(list), Ranks::new((1..=list.len()).collect(), None));
         }
         Ok(prepared)
     }
@@ -60,7 +60,7 @@ impl Objective for Tokens {
         &self,
         model: &dyn RewardModel,
         batch: &TokenBatch,
-        targets: &[&Vec<usize>],
+        targets: &[&Ranks],
         mode: Mode,
     ) -> Result<BatchLoss> {
         self.0.loss(model, batch, targets, mode)

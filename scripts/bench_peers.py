@@ -51,7 +51,7 @@ PEERS = {"plain": "plain PyTorch loop, by length", "compiled": "the same, torch.
          "cross_encoder": "CrossEncoder, RankNetLoss"}
 DECODER_PEERS = ["plain", "compiled", "trl"]
 ENCODER_PEERS = ["plain", "shuffled", "cross_encoder"]
-# Of a row by its peer, from issue 5; "best" is the faster one of the plain loops.
+# What is aimed at, of a row by its peer; "best" is the faster one of the plain loops.
 TARGETS = {
     "k2": {"trl": 1.5, "best": 1.5}, "k4": {"trl": 6, "best": 2.0}, "k8": {"trl": 24, "best": 3.2},
     "skewed": {"trl": 5, "best": 1.7}, "minilm": {"plain": 1.2, "shuffled": 1.5},

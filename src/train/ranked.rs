@@ -31,8 +31,13 @@ pub struct Ranks {
 }
 
 impl Ranks {
+    /// These ranks, with a margin or none.
+    pub fn new(ranks: Vec<usize>, margin: Option<f64>) -> Ranks {
+        Ranks { ranks, margin }
+    }
+
     fn of(list: &RankedList) -> Ranks {
-        Ranks { ranks: list.ranks().collect(), margin: list.margin() }
+        Ranks::new(list.ranks().collect(), list.margin())
     }
 
     /// Whether each two are tied, in order of the first, then of the second.
