@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use reward_model::tch::Device;
-use reward_model::text::{TokenizedText, Tokenizer};
+use reward_model::text::{TokenizedList, TokenizedText, Tokenizer};
 use reward_model::{
     model, BatchLoss, BoxError, Error, Evaluation, Event, Mode, Objective, Prepared, RankLoss,
     RankedLists, Ranks, Reduction, Result, RewardModel, Schedule, Scorer, TokenBatch, TrainConfig,
@@ -31,6 +31,9 @@ struct Job {
     /// To train for so many epochs, along a line after a warm-up, and score these lists.
     epochs: Option<u32>,
     held_out: Option<PathBuf>,
+    /// To score the lists, a pass a time, in place of training.
+    #[serde(default)]
+    score: bool,
     seed: u64,
 }
 
@@ -103,6 +106,34 @@ fn train(
     }
 }
 
+/// Scores every list by itself, once to warm up and then a pass for every line that comes in.
+fn score(
+    model: Box<dyn RewardModel>,
+    tokenizer: Tokenizer,
+    lists: &[Ids],
+    threads: u16,
+) -> Result<(), BoxError> {
+    reward_model::tch::set_num_threads(threads.into());
+    let scorer = Scorer::new(model, tokenizer)?;
+    let lists: Vec<TokenizedList> = lists
+        .iter()
+        .map(|list| {
+            let mut tokens = TokenizedList::default();
+            tokens.texts = texts(list);
+            tokens
+        })
+        .collect();
+    let pass = || lists.iter().map(|list| scorer.score_tokenized_lists(&[list]));
+    let rewards: Vec<Vec<f32>> = pass().collect::<Result<_>>()?;
+    say(&json!({"rewards": rewards}));
+    for _ in std::io::stdin().lock().lines() {
+        let start = Instant::now();
+        pass().collect::<Result<Vec<_>>>()?;
+        say(&json!({"seconds": start.elapsed().as_secs_f64()}));
+    }
+    Ok(())
+}
+
 fn run(job: &Job) -> Result<(), BoxError> {
     let lists = lists(&job.lists)?;
     let config = TrainConfig {
@@ -120,6 +151,9 @@ fn run(job: &Job) -> Result<(), BoxError> {
     // Nothing is tokenised; a trainer has one all the same.
     let tokenizer = Tokenizer::train(["a"], 10)?;
 
+    if job.score {
+        return score(model, tokenizer, &lists, job.threads);
+    }
     if let (Some(epochs), Some(held_out)) = (job.epochs, &job.held_out) {
         let (schedule, warmup_ratio) = (Schedule::Linear, 0.1);
         let config = TrainConfig { epochs, schedule, warmup_ratio, ..config };

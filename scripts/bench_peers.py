@@ -43,18 +43,23 @@ SHAPES = {
     "k8": {"lists": 16, "prompt": 256, "responses": [64] * 8, "trl": 4},
     # Lengths from 16 to 256 whose logarithms are spread evenly.
     "skewed": {"lists": 32, "prompt": 32, "responses": [None] * 4, "trl": 32},
+    # Nothing is trained: the best of N answers.
+    "score": {"lists": 8, "prompt": 256, "responses": [64] * 16, "trl": 0},
 }
 NAMES = {"k2": "K=2, P=128, R=64", "k4": "K=4, P=128, R=64", "k8": "K=8, P=256, R=64",
-         "skewed": "K=4, P=32, R=16 to 256", "minilm": "all-MiniLM-L6-v2, SST-5"}
+         "skewed": "K=4, P=32, R=16 to 256",
+         "score": "scoring alone, K=16, P=256, R=64", "minilm": "all-MiniLM-L6-v2, SST-5"}
 PEERS = {"plain": "plain PyTorch loop, by length", "compiled": "the same, torch.compile",
          "trl": "TRL RewardTrainer", "shuffled": "plain PyTorch loop, shuffled",
-         "cross_encoder": "CrossEncoder, RankNetLoss"}
+         "cross_encoder": "CrossEncoder, RankNetLoss",
+         "scoring": "transformers, a list as one padded batch"}
 DECODER_PEERS = ["plain", "compiled", "trl"]
 ENCODER_PEERS = ["plain", "shuffled", "cross_encoder"]
+ROW_PEERS = {"minilm": ENCODER_PEERS, "score": ["scoring"]}
 # What is aimed at, of a row by its peer; "best" is the faster one of the plain loops.
 TARGETS = {
     "k2": {"trl": 1.5, "best": 1.5}, "k4": {"trl": 6, "best": 2.0}, "k8": {"trl": 24, "best": 3.2},
-    "skewed": {"trl": 5, "best": 1.7}, "minilm": {"plain": 1.2, "shuffled": 1.5},
+    "skewed": {"trl": 5, "best": 1.7}, "score": {"scoring": 3}, "minilm": {"plain": 1.2, "shuffled": 1.5},
 }
 
 
@@ -192,7 +197,7 @@ def prepare_decoder(python, row, common):
     return common | {
         "model": str(model), "tokenizer": str(WORK / "numbers.json"), "lists": str(lists),
         "lists_per_step": LISTS_PER_STEP["decoder"], "trl_lists": shape["trl"], "dropout": False,
-        "check_lists": LISTS_PER_STEP["decoder"], "learning_rate": 1e-5,
+        "check_lists": LISTS_PER_STEP["decoder"], "learning_rate": 1e-5, "score": row == "score",
     }, shape["lists"]
 
 
@@ -250,6 +255,14 @@ def measure(row, peers, repeats, python, program, job, lists):
         first = running[0].ready
         for contender in running[1:]:
             ready = contender.ready
+            if job.get("score"):
+                pairs = [pair for lists in zip(first["rewards"], ready["rewards"], strict=True)
+                         for pair in zip(*lists, strict=True)]
+                apart = max(abs(a - b) for a, b in pairs)
+                print(f"{row}: rewards of {len(pairs)} texts are {apart:.1e} apart", flush=True)
+                if not apart <= TOLERANCE:
+                    sys.exit(f"bench_peers: {contender.name} computes something else")
+                continue
             apart = max(abs(a - b) for a, b in zip(first["losses"], ready["losses"], strict=True))
             print(f"{row}: {contender.name}, {CHECK_STEPS} steps on the same lists: losses "
                   + ", ".join(f"{loss:.6f}" for loss in ready["losses"])
@@ -347,8 +360,7 @@ def main():
             job, lists = prepare_minilm(python, arguments, common)
         else:
             job, lists = prepare_decoder(python, row, common)
-        peers = [peer for peer in (ENCODER_PEERS if row == "minilm" else DECODER_PEERS)
-                 if peer in wanted]
+        peers = [peer for peer in ROW_PEERS.get(row, DECODER_PEERS) if peer in wanted]
         results[row] = measure(row, peers, arguments.repeats, python, program, job, lists)
         path.write_text(json.dumps(list(results.values()), indent=1))
         print("\n".join(table_lines(results[row])), flush=True)

@@ -189,6 +189,22 @@ def whole_run(job, model, loop, made):
                                       for texts in read(job["held_out"])])
 
 
+def scoring(job):
+    """A list's texts in one padded batch, without a graph."""
+    model = load(job).eval()
+    scores, lists = decoder_scores(model), read(job["lists"])
+
+    @torch.inference_mode()
+    def run():
+        return [scores(*rows(texts)).tolist() for texts in lists]
+
+    say(rewards=run())
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        run()
+        say(seconds=time.perf_counter() - start)
+
+
 # Trainers of Hugging Face's kind.
 
 

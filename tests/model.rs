@@ -402,6 +402,10 @@ fn configurations_that_are_not_supported_say_what_is() {
             "is_causal = false: not supported; only true is",
         ),
         (
+            r#"{"model_type": "llama", "rope_scaling": {"rope_type": "yarn", "factor": 2, "beta_fast": -1}}"#,
+            "rope_scaling.beta_fast = -1: must be positive",
+        ),
+        (
             r#"{"model_type": "llama", "rope_scaling": null,
                 "rope_parameters": {"rope_type": "linear", "factor": 2}}"#,
             "rope_scaling is null, but {\"rope_type\":\"linear\",\"factor\":2} in \

@@ -199,6 +199,7 @@ impl Rope {
                     }
                 };
                 let nonzero = |key: &str| number(key).map(|n| n.filter(|&n| n != 0.0));
+                let beta = |key: &str, usual| nonzero(key)?.map_or(Ok(usual), |n| positive(key, n));
                 let attention_factor = match number("attention_factor")? {
                     Some(given) => given,
                     None => match (nonzero("mscale")?, nonzero("mscale_all_dim")?) {
@@ -209,8 +210,8 @@ impl Rope {
                 RopeScaling::Yarn {
                     factor,
                     attention_factor,
-                    beta_fast: nonzero("beta_fast")?.unwrap_or(32.0),
-                    beta_slow: nonzero("beta_slow")?.unwrap_or(1.0),
+                    beta_fast: beta("beta_fast", 32.0)?,
+                    beta_slow: beta("beta_slow", 1.0)?,
                     original_max_position_embeddings: original,
                     truncate: match map.get("truncate") {
                         None => true,
