@@ -128,6 +128,8 @@ fn folders() -> Vec<PathBuf> {
 }
 
 fn agrees_with_its_twin(what: &str, model: &Transformer, batch: &TokenBatch, tolerance: f64) {
+    // More would wait for each other longer than they compute.
+    tch::set_num_threads(1);
     let slow = model.slow_scores(batch, false);
     differentiate(&slow);
     let gradients = model.take_gradients();
