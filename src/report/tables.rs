@@ -211,8 +211,14 @@ mod tests {
 
     #[test]
     fn lists_of_like_objects_are_tables_and_others_are_not() {
-        let like = value(&json!([{"size": 4, "lists": 2}, {"size": 5, "lists": 1}]));
-        assert!(like.contains("<th scope=\"col\"><bdi>Size</bdi></th>"), "{like}");
+        let like = value(&json!([{"set": "a", "lists": 2}, {"set": "b", "lists": 1}]));
+        assert!(like.contains("<th scope=\"col\"><bdi>Set</bdi></th>"), "{like}");
+        // Numbers stand below each other.
+        assert!(
+            like.contains("<th scope=\"col\" class=\"number\"><bdi>Lists</bdi></th>"),
+            "{like}"
+        );
+        assert!(like.contains("<td class=\"number\">2</td>"), "{like}");
         let unlike = value(&json!([{"size": 4}, "<b>"]));
         assert!(unlike.contains("&lt;b&gt;") && !unlike.contains("scope=\"col\""), "{unlike}");
     }
