@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -193,7 +194,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let folder = run_folder(&output, arguments)?;
     let device = parse_device(&arguments.device)?;
     let mut progress = support::Progress::new(arguments.quiet);
-    let (train, sets) = read_data(arguments, &progress)?;
+    let Data { train, sets, opened } = read_data(arguments)?;
     let config = settings(arguments, train.len())?;
     progress = progress.telling(config.evaluate_every.is_some(), sets.len() > 1);
 
@@ -208,7 +209,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         .with_run_folder(folder);
     let data_report =
         trainer.data_report(&progress.reading("looked at", &*train), &named(&sets))?;
-    progress.line(format!("{data_report}"));
+    progress.line(format!("{opened}\n{data_report}"));
     let mut evaluation = fit(&mut trainer, &*train, &sets, &mut progress)?;
     trainer.set_reward_scale(&sample(&*train)?, arguments.normalize)?;
     if arguments.normalize {
@@ -219,10 +220,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         write_json(&dir.join("metrics.json"), &evaluation)?;
         let (name, lists) = &sets[0];
         let lists = &lists[..lists.len().min(LISTS_WRITTEN)];
-        trainer.write_rewards(dir.join("evaluation.jsonl"), name, lists)
+        trainer.write_rewards(dir.join("evaluation.jsonl"), name, lists)?;
+        let title = output.file_name().unwrap_or_default().to_string_lossy();
+        report::write_titled(dir, &title).map(|_| ())
     })?;
     trainer.remove_run_folder()?;
-    let page = report::write(&output)?.swap_remove(0);
 
     if !arguments.quiet {
         support::say(
@@ -241,7 +243,7 @@ fn run(arguments: &Arguments) -> Result<()> {
         ),
         None => "no held-out pairs to evaluate on".into(),
     };
-    progress.line(format!("a page about the run: {}", page.display()));
+    progress.line(format!("a page about the run: {}", output.join("report.html").display()));
     support::say(format!("{result}; model folder: {}", output.display()));
     Ok(())
 }
@@ -330,11 +332,15 @@ fn fit(
 
 type Lists = dyn Dataset<RankedList>;
 
-/// The lists to train on, and the sets to evaluate on with their names.
-fn read_data(
-    arguments: &Arguments,
-    progress: &support::Progress,
-) -> Result<(Box<Lists>, Vec<Set>)> {
+/// The lists to train on, the sets to evaluate on with their names, and what the files are.
+struct Data {
+    train: Box<Lists>,
+    sets: Vec<Set>,
+    opened: String,
+}
+
+fn read_data(arguments: &Arguments) -> Result<Data> {
+    let opened = RefCell::new(String::new());
     let mut options = ReadOptions::default();
     if let Some(format) = arguments.format {
         options = options.with_format(format);
@@ -345,7 +351,8 @@ fn read_data(
             let message = format!("{}: the file holds no ranked list", path.display());
             return Err(Error::InvalidArgument(message));
         }
-        progress.line(format!("{}: {} lists, {}", path.display(), lists.len(), lists.format()));
+        let (count, format) = (lists.len(), lists.format());
+        *opened.borrow_mut() += &format!("{}: {count} lists, {format}\n", path.display());
         Ok(lists)
     };
     let set = |path: &Path| -> Result<Set> {
@@ -361,17 +368,19 @@ fn read_data(
         if sets.is_empty() {
             sets.push(set(&support::shipped("eval.jsonl"))?);
         }
-        return Ok((Box::new(open(&support::shipped("train.jsonl"))?), sets));
+        let train = Box::new(open(&support::shipped("train.jsonl"))?);
+        return Ok(Data { train, sets, opened: opened.into_inner() });
     };
     let lists = open(path)?;
     if !sets.is_empty() {
-        return Ok((Box::new(lists), sets));
+        return Ok(Data { train: Box::new(lists), sets, opened: opened.into_inner() });
     }
     let every = lists.len().div_ceil(LISTS_HELD_OUT).max(10);
     let (held_out, kept): (Vec<_>, Vec<_>) =
         (0..lists.len()).partition(|number| number % every == every - 1);
     let held_out = held_out.into_iter().map(|number| lists.get(number)).collect::<Result<_>>()?;
-    Ok((Box::new(Subset::new(lists, kept)?), vec![("held-out".into(), held_out)]))
+    let (train, sets) = (Box::new(Subset::new(lists, kept)?), vec![("held-out".into(), held_out)]);
+    Ok(Data { train, sets, opened: opened.into_inner() })
 }
 
 /// Some of the lists, evenly spread.

@@ -81,6 +81,17 @@ use crate::{Error, Result};
 /// ```
 pub fn write(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
     let folder = folder.as_ref();
+    let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    write_titled(folder, &absolute.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// The same as [`write()`], with another title than the folder's name: for a folder that will be
+/// renamed.
+///
+/// # Errors
+/// Those of [`write()`].
+pub fn write_titled(folder: impl AsRef<Path>, title: &str) -> Result<Vec<PathBuf>> {
+    let folder = folder.as_ref();
     let records = Records::read(folder)?;
     let (held_out, unreadable_lists) = held_out::read(folder)?.unwrap_or_default();
     let pictures = folder.join("report");
@@ -99,9 +110,8 @@ pub fn write(folder: impl AsRef<Path>) -> Result<Vec<PathBuf>> {
         let (rewards, reliability) = figures::of_set(name, &records, lists).map_err(undrawn)?;
         sets.push(Set { name, lists, rewards, reliability });
     }
-    let absolute = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
     let page = Page {
-        name: &absolute.file_name().unwrap_or_default().to_string_lossy(),
+        name: title,
         records: &records,
         training: &training,
         sets,

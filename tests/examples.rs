@@ -278,7 +278,13 @@ fn wrong_input_is_one_clear_line_and_leaves_nothing() {
         )
     );
     assert!(trained_on("bad.tsv", b"a\t\xff\n").contains("bad.tsv:1: not UTF-8"));
-    assert!(trained_on("one.tsv", b"a\nb\n").contains("there is nothing to train on"));
+    // What is in the data is told before that, unless one wants quiet.
+    fs::write(place.at("one.tsv"), "a\nb\n").unwrap();
+    let mut command = example("train_rm");
+    command.arg("--quiet").arg("--data").arg(place.at("one.tsv"));
+    let message = fails(command.arg("--output").arg(place.at("model")));
+    assert!(message.contains("there is nothing to train on"), "{message}");
+    fs::remove_file(place.at("one.tsv")).unwrap();
 
     let message = fails(place.train().args(["--device", "gpu"]));
     assert_eq!(message, "device \"gpu\": no such device; use cpu, cuda or cuda:N");
