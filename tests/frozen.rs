@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use reward_model::model::{FrozenLayers, Part};
+use reward_model::model::Part;
 use reward_model::tch::{Device, Tensor};
 use reward_model::text::{Layout, Limits, Tokenizer};
 use reward_model::{
@@ -128,10 +128,6 @@ impl RewardModel for Plain {
 
     fn layout(&self) -> Layout {
         self.0.layout()
-    }
-
-    fn frozen_layers(&self, _: Mode) -> Option<&dyn FrozenLayers> {
-        None
     }
 
     fn save(&self, dir: &Path) -> Result<()> {

@@ -3,15 +3,19 @@
 // Each example uses a part of it.
 #![allow(dead_code, unused_imports)]
 
+#[cfg(feature = "train")]
 mod progress;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::time::Duration;
 
-pub use progress::{spinner, Progress, StepBar};
+use indicatif::{ProgressBar, ProgressDrawTarget};
+#[cfg(feature = "train")]
+pub use progress::{Progress, StepBar};
 use reward_model::{Error, RankedList, Result};
 
 /// Where `train_rm` writes its model folder, and `score` looks for one, unless told otherwise.
@@ -128,6 +132,22 @@ impl Interrupts {
 /// Prints a line; whoever has stopped reading (as `head` does) has seen enough.
 pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// A sign of life on standard error, if a person sees it.
+pub fn spinner() -> ProgressBar {
+    let bar = ProgressBar::new_spinner();
+    bar.set_draw_target(draw_target());
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}
+
+fn draw_target() -> ProgressDrawTarget {
+    if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(8)
+    } else {
+        ProgressDrawTarget::hidden()
+    }
 }
 
 pub fn figure(value: Option<f64>, digits: usize) -> String {

@@ -3,11 +3,11 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use reward_model::data::Dataset;
 use reward_model::{Evaluation, Event, ParameterGroup, RankedList, Result, Step};
 
-use super::{figure, say};
+use super::{draw_target, figure, say, spinner};
 
 /// How often the state of a run is told where there is no terminal to draw a bar on.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -215,22 +215,6 @@ impl StepBar {
 
     pub fn finish(&self) {
         self.0.finish_and_clear();
-    }
-}
-
-/// A sign of life on standard error, if a person sees it.
-pub fn spinner() -> ProgressBar {
-    let bar = ProgressBar::new_spinner();
-    bar.set_draw_target(draw_target());
-    bar.enable_steady_tick(Duration::from_millis(250));
-    bar
-}
-
-fn draw_target() -> ProgressDrawTarget {
-    if std::io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr_with_hz(8)
-    } else {
-        ProgressDrawTarget::hidden()
     }
 }
 

@@ -48,7 +48,8 @@ impl Room {
 impl Kept {
     /// Room for the states of so many examples, the file in this folder or where temporary files are.
     pub fn new(examples: usize, config: &TrainConfig, folder: Option<&Path>) -> Kept {
-        let limit = |bytes| if config.cache_frozen { bytes } else { 0 };
+        // Nothing comes again in a single epoch.
+        let limit = |bytes| if config.cache_frozen && config.epochs > 1 { bytes } else { 0 };
         Kept {
             of_examples: (0..examples).map(|_| Place::Nowhere).collect(),
             memory: Room { limit: limit(config.cache_memory), taken: 0 },
