@@ -67,11 +67,13 @@ pub(super) fn check_ends(
     config: &TokenizerConfig,
     ends: [Option<bool>; 2],
 ) -> Result<(), BoxError> {
-    // What these classes do if nothing is said; others leave the template alone.
-    let kinds = [("Llama", true), ("CodeLlama", true), ("Gemma", true), ("Cohere", true)];
     let class = config.class().unwrap_or_default();
-    let kind = kinds.iter().find(|(kind, _)| class.starts_with(kind));
-    let usual = [kind.map(|kind| kind.1), kind.map(|_| false)];
+    // These classes add a BOS and no EOS if nothing is said; others leave the template alone.
+    let kinds = ["Llama", "CodeLlama", "Gemma", "Cohere"];
+    let usual = match kinds.iter().any(|kind| class.starts_with(kind)) {
+        true => [Some(true), Some(false)],
+        false => [None, None],
+    };
     for ((flag, ends), usual) in ["add_bos_token", "add_eos_token"].into_iter().zip(ends).zip(usual)
     {
         let said = config.flag(flag);
