@@ -38,12 +38,13 @@ pub struct Arguments {
     /// Where to write the model folder [default: target/reward-model, made anew each time]
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Replace --output if it is a model folder already, and forget a run that is not finished
+    /// Replace --output if it is a model folder already; without --resume, forget a run that is not
+    /// finished
     #[arg(long)]
     pub overwrite: bool,
     /// Go on with a run that was stopped: from the newest checkpoint in the folder beside --output
-    /// whose name ends in .run
-    #[arg(long, conflicts_with = "overwrite")]
+    /// whose name ends in .run; with --overwrite, a model folder at --output is replaced at the end
+    #[arg(long)]
     pub resume: bool,
     /// How often each list is seen [default: from random weights as often as makes 250 steps, but at
     /// least 4 times; 2 from a backbone]

@@ -33,8 +33,11 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let output = arguments.output.clone().unwrap_or_else(|| support::DEFAULT_MODEL.into());
     let overwrite = arguments.overwrite || arguments.output.is_none();
-    model::check_target(&output, overwrite)?;
     let folder = run_folder(&output, arguments)?;
+    if arguments.resume && !overwrite && output.exists() {
+        return Err(written_already(&output, folder.path()));
+    }
+    model::check_target(&output, overwrite)?;
     let device = parse_device(&arguments.device)?;
     let mut progress = support::Progress::new(arguments.quiet);
     let Data { train, sets, opened } = Data::read(arguments)?;
@@ -53,7 +56,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let data_report =
         trainer.data_report(&progress.reading("looked at", &*train), &named(&sets))?;
     progress.line(format!("{opened}\n{data_report}"));
-    let mut evaluation = fit(&mut trainer, &*train, &sets, &mut progress)?;
+    let mut evaluation = fit(&mut trainer, &*train, &sets, arguments, &mut progress)?;
     trainer.set_reward_scale(&sample(&*train)?, arguments.normalize)?;
     if arguments.normalize {
         evaluation = trainer.evaluate(&sets[0].1)?;
@@ -103,6 +106,18 @@ fn run_folder(output: &Path, arguments: &Arguments) -> Result<RunFolder> {
     }
 }
 
+/// A run writes the model folder as its last act but one, and may have been killed right after it.
+fn written_already(output: &Path, run: &Path) -> Error {
+    Error::ModelFile {
+        path: output.to_path_buf(),
+        message: format!(
+            "is there already; if it is this run that wrote it, nothing is left to do but to remove \
+             {}; if not, --overwrite lets the run replace it in the end",
+            run.display()
+        ),
+    }
+}
+
 fn named(sets: &[Set]) -> Vec<EvaluationSet<'_, RankedList>> {
     sets.iter().map(|(name, examples)| EvaluationSet { name, examples }).collect()
 }
@@ -112,6 +127,7 @@ fn fit(
     trainer: &mut Trainer,
     train: &Lists,
     sets: &[Set],
+    arguments: &Arguments,
     progress: &mut support::Progress,
 ) -> Result<Evaluation> {
     let interrupts = support::Interrupts::watched()?;
@@ -124,7 +140,8 @@ fn fit(
     if let Err(Error::Interrupted) = &result {
         progress.stop();
         let step = progress.checkpoint.unwrap_or(0);
-        eprintln!("interrupted; the run is saved as it was after step {step}, go on with --resume");
+        let how = if arguments.overwrite { "--resume --overwrite" } else { "--resume" };
+        eprintln!("interrupted; the run is saved as it was after step {step}, go on with {how}");
     }
     result
 }

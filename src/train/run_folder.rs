@@ -122,12 +122,13 @@ impl RunFolder {
         self.path.join(EVENTS)
     }
 
-    /// Removes the folder with all that is in it: the run is finished, its model saved.
+    /// Removes the folder with all that is in it: the run is finished, its model saved. Stopped in
+    /// the middle, it leaves a run without checkpoints, which is [replaced](RunFolder::create).
     ///
     /// # Errors
     /// If something in it cannot be removed.
     pub fn remove(self) -> Result<()> {
-        fs::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path))
+        remove_run(&self.path)
     }
 
     pub(super) fn is_resumed(&self) -> bool {
@@ -157,7 +158,7 @@ impl RunFolder {
             }
         } else {
             if RunFolder::holds_run(&self.path) {
-                fs::remove_dir_all(&self.path).map_err(Error::io("remove", &self.path))?;
+                remove_run(&self.path)?;
             }
             let checkpoints = self.checkpoints();
             fs::create_dir_all(&checkpoints).map_err(Error::io("create", &checkpoints))?;
@@ -245,6 +246,23 @@ impl Identity {
 fn changes_weights(setting: &str) -> bool {
     let prefixes = ["checkpoint", "cache_"];
     !prefixes.iter().any(|prefix| setting.starts_with(prefix)) && setting != "tokens_in_memory"
+}
+
+/// The file that makes a folder a run goes last.
+fn remove_run(path: &Path) -> Result<()> {
+    let remove = || -> std::io::Result<()> {
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                fs::remove_dir_all(entry.path())?;
+            } else if entry.file_name() != RUN {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        fs::remove_file(path.join(RUN))?;
+        fs::remove_dir(path)
+    };
+    remove().map_err(Error::io("remove", path))
 }
 
 fn is_checkpoint(name: String) -> bool {
