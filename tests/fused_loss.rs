@@ -36,15 +36,16 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::sample::select(REDUCTIONS.to_vec()),
         prop_oneof![Just(1.0), 0.1f64..3.0],
         prop_oneof![Just(0.0), -2.0f64..2.0, Just(-700.0), Just(500.0)],
+        prop_oneof![Just(0.0), Just(0.01), 0.1f64..2.0],
     )
-        .prop_map(|(lists, reduction, scale, margin)| Case {
+        .prop_map(|(lists, reduction, scale, margin, centering)| Case {
             lists,
             function: PairFunction::Logistic,
             ties: Ties::Skip,
             reduction,
             scale,
             margin,
-            centering: 0.0,
+            centering,
         })
 }
 
@@ -119,7 +120,7 @@ fn long_lists_on_several_threads_agree_and_repeat() {
     let threads = reward_model::tch::get_num_threads();
     let rewards = Tensor::randn([3_400], (Kind::Float, Device::Cpu)) * 2.0;
     let lists = Lists::from_lengths(&[1500, 0, 4, 1, 1095, 800]);
-    let loss = RankLoss::new().reduction(Reduction::MeanPerList).margin(0.1);
+    let loss = RankLoss::new().reduction(Reduction::MeanPerList).margin(0.1).centering(0.02);
     let (want, slopes) = {
         let wide = rewards.to_kind(Kind::Double);
         with_gradient(&loss.fused(false), &wide, &lists)
@@ -134,6 +135,26 @@ fn long_lists_on_several_threads_agree_and_repeat() {
         }
     }
     reward_model::tch::set_num_threads(threads);
+}
+
+/// Rewards whose sum is some hundred millionths of them: the term is a small number, and right.
+#[test]
+fn centring_of_rewards_that_are_nearly_opposite_keeps_its_digits() {
+    let rewards = [8192.5f32, -8192.499, 8192.498, -8192.502];
+    let loss = RankLoss::new().centering(1.0);
+    let wide = rewards.map(f64::from);
+    let mut want = oracle::rank_loss(&wide);
+    for w in 0..4 {
+        for l in w + 1..4 {
+            want += (wide[w] + wide[l]).powi(2);
+        }
+    }
+    let got = loss.forward(&Tensor::from_slice(&rewards)).unwrap().double_value(&[]);
+    assert!((got / want - 1.0).abs() < 1e-7, "{got} is not {want}");
+    // One pair alone, where all but the term is nothing.
+    let pair = loss.forward(&Tensor::from_slice(&rewards[..2])).unwrap().double_value(&[]);
+    let want = (wide[0] + wide[1]).powi(2);
+    assert!((pair / want - 1.0).abs() < 1e-6, "{pair} is not {want}");
 }
 
 /// More than a million pairs, in every function and with all that pairs can have.

@@ -243,7 +243,7 @@ impl RankLoss {
     ///
     /// | rewards | with `fused(true)` |
     /// |---|---|
-    /// | f32 (or narrower) on a CPU, the logistic function, no margins per pair, tied pairs skipped | one pass over the pairs, each computed in f64, on libtorch's number of threads for long lists |
+    /// | f32 (or narrower) on a CPU, the logistic function, no margins per pair, no label smoothing, tied pairs skipped | one pass over the pairs, each computed in f64, on libtorch's number of threads for long lists; the centring term in closed form |
     /// | anything else, of more than a million pairs | libtorch's expressions, a million pairs at a time |
     /// | fewer; rewards that are not finite (in the first case); [`Reduction::None`]; Plackett–Luce | as with `fused(false)`: libtorch's expressions on all pairs at once |
     ///

@@ -20,13 +20,12 @@ impl RankLoss {
         lists: &Lists,
     ) -> Result<Tensor> {
         let plain = function == PairFunction::Logistic
-            && self.centering == 0.0
             && self.label_smoothing == 0.0
             && lists.margins().is_none()
             && (self.ties == Ties::Skip || lists.is_in_order());
         if self.fused && plain {
-            let RankLoss { scale, margin, reduction, .. } = *self;
-            let settings = fused::Settings { scale, margin, reduction };
+            let RankLoss { scale, margin, centering, reduction, .. } = *self;
+            let settings = fused::Settings { scale, margin, centering, reduction };
             if let Some(loss) = fused::forward(&settings, rewards, lists)? {
                 return Ok(loss);
             }

@@ -124,7 +124,8 @@ impl Case {
     }
 
     /// For each reward, what pushes it up and what pushes it down: of a logistic loss that skips
-    /// ties, Σ scale · σ(−z) over the pairs it ought to win, and over those it ought to lose.
+    /// ties, Σ scale · σ(−z) over the pairs it ought to win, and over those it ought to lose; of
+    /// centring, 2 · centering · |r + r'| to the side where that is less.
     pub fn slopes(&self) -> Vec<(f64, f64)> {
         let pairs_of = |list: &Vec<(f64, f64)>| {
             let below = |a: f64| list.iter().filter(|item| item.1 > a).count();
@@ -147,9 +148,12 @@ impl Case {
             for &(reward, rank) in list {
                 let below = list.iter().filter(|item| item.1 > rank);
                 let above = list.iter().filter(|item| item.1 < rank);
+                let others = list.iter().filter(|item| item.1 != rank);
+                let centre = others.map(|item| 2.0 * weight * self.centering * (reward + item.0));
+                let (down, up): (Vec<f64>, Vec<f64>) = centre.partition(|&slope| slope > 0.0);
                 slopes.push((
-                    below.map(|item| push(reward, item.0)).sum(),
-                    above.map(|item| push(item.0, reward)).sum(),
+                    below.map(|item| push(reward, item.0)).sum::<f64>() - up.iter().sum::<f64>(),
+                    above.map(|item| push(item.0, reward)).sum::<f64>() + down.iter().sum::<f64>(),
                 ));
             }
         }

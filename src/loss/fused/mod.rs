@@ -3,8 +3,9 @@
 //!
 //! Memory is O(items). Arithmetic is f64 on rewards as they are, so the result is the formula's,
 //! rounded once to f32. `rows` has what is done for the pairs of a list, `short` for those of short
-//! lists side by side; `parallel` divides a batch.
+//! lists side by side; `parallel` divides a batch; `centering` needs no pairs.
 
+mod centering;
 mod lanes;
 mod parallel;
 mod product;
@@ -17,10 +18,12 @@ use self::parallel::{Batch, Cost};
 use super::{analytic, Lists, Reduction};
 use crate::Result;
 
-/// What a pair costs, log(1 + e^−z) with z = scale · (r_w − r_l) − margin, and what becomes of it.
+/// What a pair costs, log(1 + e^−z) + centering · (r_w + r_l)² with z = scale · (r_w − r_l) − margin,
+/// and what becomes of it.
 pub(super) struct Settings {
     pub scale: f64,
     pub margin: f64,
+    pub centering: f64,
     pub reduction: Reduction,
 }
 
@@ -39,7 +42,8 @@ pub(super) fn forward(
     rewards.f_copy_data(&mut values, lists.items())?;
     let order = lists.end_to_end();
     let value_at = |at: usize| f64::from(values[order.as_ref().map_or(at, |o| o.items[at])]);
-    let scaled: Vec<f64> = (0..values.len()).map(|at| settings.scale * value_at(at)).collect();
+    let plain: Vec<f64> = (0..values.len()).map(value_at).collect();
+    let scaled: Vec<f64> = plain.iter().map(|reward| settings.scale * reward).collect();
     if !scaled.iter().all(|reward| reward.is_finite()) {
         return Ok(None);
     }
@@ -73,13 +77,19 @@ pub(super) fn forward(
     }
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
     let Cost { value, gradient } = batch.cost(pairs, threads, rewards.requires_grad());
-    let value = weight * value;
+    let centered = (settings.centering != 0.0).then(|| batch.centering(&plain));
+    let term = centered.as_ref().map_or(0.0, |(term, _)| settings.centering * term);
+    let value = weight * (value + term);
     let Some(slopes) = gradient else {
         return Ok(Some(Tensor::f_from_slice(&[value as f32])?.f_reshape([0i64; 0])?));
     };
-    let weight = weight * settings.scale;
     let mut gradient = values;
     for (at, slope) in slopes.iter().enumerate() {
+        // Slopes of the pairs are with respect to scaled rewards.
+        let mut slope = settings.scale * slope;
+        if let Some((_, slopes)) = &centered {
+            slope += settings.centering * slopes[at];
+        }
         gradient[items.as_ref().map_or(at, |items| items[at])] = (weight * slope) as f32;
     }
     let gradient = Tensor::f_from_slice(&gradient)?;

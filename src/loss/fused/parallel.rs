@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::thread;
 
+use super::centering::centering;
 #[cfg(target_arch = "x86_64")]
 use super::lanes::Avx2;
 use super::lanes::{Lanes, Portable, LANES};
@@ -34,11 +35,20 @@ const PAIRS_PER_THREAD: usize = 200_000;
 
 impl Batch {
     fn list(&self, number: usize) -> List<'_> {
+        self.list_of(&self.rewards, number)
+    }
+
+    /// A list with rewards from among others of as many.
+    fn list_of<'a>(&'a self, rewards: &'a [f64], number: usize) -> List<'a> {
         let items = self.items(number);
         List {
-            rewards: &self.rewards[items.clone()],
+            rewards: &rewards[items.clone()],
             losers_from: self.losers_from.as_deref().map(|from| &from[items]),
         }
+    }
+
+    fn weight(&self, number: usize) -> f64 {
+        self.weights.as_ref().map_or(1.0, |weights| weights[number])
     }
 
     fn items(&self, number: usize) -> Range<usize> {
@@ -93,6 +103,12 @@ impl Batch {
             }
         }
         Cost { value, gradient: total }
+    }
+
+    /// The centring term of these rewards, as many as the batch has, and its derivatives.
+    pub fn centering(&self, rewards: &[f64]) -> (f64, Vec<f64>) {
+        let lists = 0..self.len();
+        centering(lists.map(|number| (self.list_of(rewards, number), self.weight(number))))
     }
 
     fn whole(&self) -> Range<(usize, usize)> {
@@ -154,7 +170,7 @@ impl Batch {
             let from = if number == start.0 { start.1 } else { 0 };
             let to = if number == end.0 { end.1 } else { list.winners() };
             if from < to {
-                let weight = self.weights.as_ref().map_or(1.0, |weights| weights[number]);
+                let weight = self.weight(number);
                 let at = self.items(number);
                 let cost = if gradient {
                     let slopes = &mut slopes[at.start - items.start..at.end - items.start];
