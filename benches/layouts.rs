@@ -9,7 +9,7 @@
 
 use std::time::Instant;
 
-use reward_model::model::Sharing;
+use reward_model::model::{GraphParts, Sharing};
 use reward_model::tch::{self, Device, Kind, Tensor};
 use reward_model::{
     Backbone, DecoderConfig, EncoderConfig, Mode, ModelConfig, Result, RewardModel, TokenBatch,
@@ -203,20 +203,20 @@ fn memory(words: &[String]) -> Result<()> {
     step(&model, &model.forward(&Shape::new(1, 8, &[4; 2]).batch()?, mode)?)?;
     let before = peak();
     let start = Instant::now();
-    let chunk = if has("plain") {
-        usize::MAX
-    } else if has("four") {
-        4
+    let parts = if has("plain") {
+        GraphParts::Texts(usize::MAX)
+    } else if has("layers") {
+        GraphParts::Layers
     } else {
-        1
+        GraphParts::Texts(if has("four") { 4 } else { 1 })
     };
     if has("plain") {
         step(&model, &model.forward(&batch, mode)?)?;
     } else {
         let _ = model
-            .backward_in_chunks(&batch, mode, chunk, &mut |scores| Ok(scores.f_mul_scalar(2.0)?))?;
+            .backward_in_parts(&batch, mode, parts, &mut |scores| Ok(scores.f_mul_scalar(2.0)?))?;
     }
-    let estimate = model.activation_bytes(&batch, mode, chunk).expect("an estimate");
+    let estimate = model.activation_bytes(&batch, mode, parts).expect("an estimate");
     println!(
         "K=16 P=128 R=256 {words:?}: {:.2?}, {:.0} MiB more, {:.0} MiB estimated",
         start.elapsed(),

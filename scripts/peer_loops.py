@@ -118,17 +118,19 @@ class Loop:
         self.optimizer.step()
         return total, norm.item()
 
-    def choose(self, lists):
-        """The number of lists a forward pass that is fastest, once it is warm."""
+    def choose(self, made, lists_per_step):
+        """The number of lists a forward pass with which a pass over the data is fastest, once it is
+        warm."""
         def time_of(micro):
-            self.micro, times = micro, []
-            for _ in range(3):
-                start = time.perf_counter()
-                self.step(lists)
-                times.append(time.perf_counter() - start)
-            return min(times[1:])
+            self.micro = micro
+            batches = made()
+            self.step(batches[0])
+            start = time.perf_counter()
+            for batch in batches:
+                self.step(batch)
+            return time.perf_counter() - start
 
-        tried = [micro for micro in (1, 2, 4, 8) if len(lists) % micro == 0]
+        tried = [micro for micro in (1, 2, 4, 8) if lists_per_step % micro == 0]
         times = {micro: time_of(micro) for micro in tried}
         self.micro = min(times, key=times.get)
 
@@ -154,7 +156,7 @@ def plain(job, compiled=False):
     checked = [loop.step(lists[: job["check_lists"]]) for _ in range(job["check_steps"])]
     set_dropout(model, job["dropout"])
     if loop.micro is None:
-        loop.choose(lists[: job["lists_per_step"]])
+        loop.choose(made, job["lists_per_step"])
     for batch in made():
         loop.step(batch)
     say(losses=[loss for loss, _ in checked], norms=[norm for _, norm in checked],

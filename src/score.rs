@@ -30,9 +30,18 @@ use crate::{Error, RankedList, Result, TokenBatch};
 pub struct Scorer {
     model: Box<dyn RewardModel>,
     tokenizer: Tokenizer,
-    /// The most tokens in a batch, padding included: enough to keep the machine busy, little enough
-    /// to need no thought.
+    /// The most tokens that go through the model together: enough to keep the machine busy, little
+    /// enough to need no thought. A single text may have more.
     batch_tokens: usize,
+}
+
+/// Texts of one list that are scored together.
+struct Run<'a> {
+    texts: &'a [TokenizedText],
+    /// Where the first one stands among the texts of all lists.
+    first: usize,
+    /// The prompt's tokens, and those after it of each text.
+    tokens: usize,
 }
 
 impl Scorer {
@@ -141,21 +150,40 @@ impl Scorer {
             let texts: Vec<&TokenizedText> = lists.iter().flat_map(|list| &list.texts).collect();
             return self.score_tokenized(&texts);
         }
-        let tokens = |list: &&TokenizedList| list.texts.iter().map(|text| text.ids.len()).sum();
-        let starts: Vec<usize> = lists
-            .iter()
-            .scan(0, |next, list| {
-                *next += list.texts.len();
-                Some(*next - list.texts.len())
-            })
-            .collect();
+        let runs = self.runs(lists);
+        let tokens: Vec<usize> = runs.iter().map(|run| run.tokens).collect();
         let texts = lists.iter().map(|list| list.texts.len()).sum();
-        self.in_batches(&lists.iter().map(tokens).collect::<Vec<usize>>(), texts, 1, |batch| {
-            let at = batch.iter().flat_map(|&l| (0..lists[l].texts.len()).map(move |t| (l, t)));
-            let positions = at.map(|(l, t)| starts[l] + t).collect();
-            let texts = batch.iter().map(|&list| lists[list].texts.as_slice());
-            Ok((TokenBatch::from_lists(texts)?, positions))
+        self.in_batches(&tokens, texts, 1, |batch| {
+            let positions = batch.iter().flat_map(|&at| {
+                let Run { texts, first, .. } = &runs[at];
+                *first..*first + texts.len()
+            });
+            let positions = positions.collect();
+            Ok((TokenBatch::from_lists(batch.iter().map(|&at| runs[at].texts))?, positions))
         })
+    }
+
+    /// The texts of each list, those of a long one in several runs that fit a batch, each with the
+    /// prompt.
+    fn runs<'a>(&self, lists: &[&'a TokenizedList]) -> Vec<Run<'a>> {
+        let (mut runs, mut first) = (Vec::new(), 0);
+        for list in lists {
+            let mut rest = list.texts.as_slice();
+            while let Some(prompt) = rest.first().map(|text| text.prompt_len) {
+                let (mut tokens, mut count) = (prompt, 0);
+                for text in rest {
+                    let own = text.ids.len() - prompt.min(text.ids.len());
+                    if count > 0 && tokens + own > self.batch_tokens {
+                        break;
+                    }
+                    (tokens, count) = (tokens + own, count + 1);
+                }
+                let (texts, after) = rest.split_at(count);
+                runs.push(Run { texts, first, tokens });
+                (rest, first) = (after, first + count);
+            }
+        }
+        runs
     }
 
     /// The reward of each tokenised text, in order.

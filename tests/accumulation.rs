@@ -83,7 +83,7 @@ proptest! {
     fn accumulated_gradients_are_those_of_the_whole_step(
         sizes in prop::collection::vec(2usize..7, 6..13),
         size in 1usize..6,
-        way in 0..5,
+        way in 0..6,
         reduction in prop::sample::select(vec![
             Reduction::Sum, Reduction::MeanPerList, Reduction::MeanPairs,
         ]),
@@ -95,6 +95,7 @@ proptest! {
             1 => config.max_tokens_per_batch = Some(size * 12),
             2 => config.chunk_size = Some(size),
             3 => config.max_memory = Some(size as u64 * 10_000),
+            4 => config.gradient_checkpointing = true,
             _ => {
                 config.max_tokens_per_batch = Some(size * 20);
                 config.max_memory = Some(1);
@@ -105,7 +106,13 @@ proptest! {
             prop_assert!((whole.loss - part.loss).abs() <= 1e-5 * whole.loss.abs());
             prop_assert!((whole.grad_norm - part.grad_norm).abs() <= 1e-4 * whole.grad_norm);
             prop_assert_eq!((whole.lists, whole.tokens), (part.lists, part.tokens));
+            // The mean over the step's pairs, however they are divided.
+            let margins = whole.margin.zip(part.margin);
+            prop_assert!(margins.is_some_and(|(a, b)| (a - b).abs() < 1e-5), "{:?}", margins);
         }
+        // Before rounding has led anywhere.
+        let accuracies = whole[0].accuracy.zip(parts[0].accuracy);
+        prop_assert!(accuracies.is_some_and(|(a, b)| (a - b).abs() < 1e-12), "{:?}", accuracies);
         for (weight, expected) in weights.iter().zip(&expected) {
             prop_assert!((weight - expected).abs() < 2e-6, "{} {}", weight, expected);
         }
@@ -190,4 +197,6 @@ fn an_objective_that_looks_into_the_model_has_no_chunks() {
     });
     let message = result.unwrap_err().to_string();
     assert!(message.contains("chunk_size = 2") && message.contains("max_memory = 1"), "{message}");
+    let message = watched(|config| config.gradient_checkpointing = true).unwrap_err().to_string();
+    assert!(message.contains("gradient_checkpointing = true"), "{message}");
 }

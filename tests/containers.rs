@@ -112,10 +112,18 @@ fn csv() {
         ("chosen,rejected\na,b\nc\n", ":3: has 1 columns, but the first row has 2; is a quotation mark missing?"),
         ("chosen,chosen\na,b\n", ":1: chosen: is the name of two columns; keep one"),
         ("chosen,rejected\na,b\n\"c\nd\",\n", ", record:2: rejected: is empty; every response needs text"),
+        ("prompt,chosen,rejected\n\"[{'role': 'user', 'content': 'p'}]\",a,b\n", ":2: prompt: these are messages as Python prints them; write them as JSON (json.dumps), or the whole data as JSONL"),
+        ("message_id,text,deleted\nm,t,no\n", ":2: deleted: expected true or false"),
         ("responses\n[1\n", ":2: responses: expected a number or an array, as JSON: EOF while parsing a list at line 1 column 2"),
     ] {
         assert_eq!(error(&write(folder.path(), "e.csv", content)).replace("e.csv, record:1: the file", "e.csv:1: the file"), expected, "{content:?}");
     }
+    let replies =
+        "message_id,parent_id,role,text,rank,deleted\n1,,prompter,p,,0\n2,1,assistant,a,1,f\n\
+                   3,1,assistant,b,0,\n4,1,assistant,gone,2,True \n5,1,assistant,gone,2,1\n";
+    let lists = data::read(write(folder.path(), "g.csv", replies)).unwrap();
+    assert_eq!(lists[0].responses().iter().map(|r| r.text()).collect::<Vec<_>>(), ["b", "a"]);
+
     let path = write(folder.path(), "f.csv", b"chosen,rejected\na,\xff\n");
     assert_eq!(error(&path), ":2: not UTF-8; save the file as UTF-8");
 }
@@ -128,6 +136,8 @@ fn records_of_an_array_are_counted() {
     let found = error(&path);
     assert!(found.starts_with(", record:2: has neither"), "{found}");
     assert_eq!(data::open(&path).unwrap().count(), 2);
+    let broken = write(folder.path(), "c.json", "[\"a\\\n{\"responses\": [\"x\", \"y\"]}\"]");
+    assert_eq!(error(&broken), ":2: a line break within a string; in JSON it is \\n");
     let cut = write(folder.path(), "b.json", "[\n{\"chosen\": \"a\",\n \"rej");
     assert_eq!(error(&cut), ":3: the file ends within its JSON array; is it cut off?");
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use proptest::prelude::*;
-use reward_model::data::{DataReport, Reporter, Split};
+use reward_model::data::{DataReport, Reporter, Split, Tokens};
 use reward_model::{Message, RankedList};
 
 type Pair = (Option<String>, String, String);
@@ -91,9 +91,9 @@ fn lengths_and_their_correlation() {
     for (list, tokens) in
         [(&long_is_better, &[1, 2, 3][..]), (&long_is_worse, &[1, 1]), (&equal, &[2, 1])]
     {
-        reporter.add(Split::Training, list, Some(tokens)).unwrap();
+        reporter.add(Split::Training, list, Some(Tokens::Whole(tokens))).unwrap();
     }
-    assert!(reporter.add(Split::Training, &equal, Some(&[1])).is_err());
+    assert!(reporter.add(Split::Training, &equal, Some(Tokens::Whole(&[1]))).is_err());
     let report = reporter.finish().unwrap();
     let split = &report.training;
     assert_eq!(split.length_correlation_bytes, Some(0.0));
@@ -108,6 +108,50 @@ fn lengths_and_their_correlation() {
     assert_eq!(serde_json::from_str::<DataReport>(&json).unwrap(), report);
     let table = report.to_string();
     assert!(table.contains("  lists                                      3\n"), "{table}");
+}
+
+#[test]
+fn what_will_be_left_out_or_cut_is_counted() {
+    let list = RankedList::new(["a", "b"]).unwrap();
+    let mut reporter = Reporter::new();
+    for tokens in [
+        None,
+        Some(Tokens::TooLong),
+        Some(Tokens::PromptCut(&[7, 1])),
+        Some(Tokens::Whole(&[2, 1])),
+        Some(Tokens::TooLong),
+    ] {
+        reporter.add(Split::Training, &list, tokens).unwrap();
+    }
+    let report = reporter.finish().unwrap();
+    let found = &report.training;
+    assert_eq!((found.lists_tokenized, found.lists_too_long, found.prompts_cut), (4, 2, 1));
+    assert_eq!(
+        found.response_tokens.as_ref().map(|lengths| (lengths.count, lengths.max)),
+        Some((4, 7))
+    );
+    let table = report.to_string();
+    for line in ["tokenised, a sample             4", "too long, to be left out        2"] {
+        let found = table.split_whitespace().collect::<Vec<_>>().join(" ");
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(found.contains(&line), "{table}");
+    }
+}
+
+/// A line of a hundred thousand responses would fill the disk with its pairs.
+#[test]
+fn pairs_of_endless_lists_are_not_kept() {
+    let words = |n: usize| (0..n).map(|at| at.to_string()).collect::<Vec<_>>();
+    let mut reporter = Reporter::new();
+    let endless = RankedList::new(words(100_000)).unwrap();
+    reporter.add(Split::Training, &endless, None).unwrap();
+    let turned = RankedList::new(["b", "a"]).unwrap();
+    for list in [RankedList::new(["a", "b"]).unwrap(), turned] {
+        reporter.add(Split::Training, &list, None).unwrap();
+    }
+    let found = reporter.finish().unwrap().training;
+    assert_eq!((found.lists_not_compared, found.contradictory_pairs), (1, 1));
+    assert_eq!((found.pairs, found.tied_pairs), (100_000 * 99_999 / 2 + 2, 0));
 }
 
 #[test]

@@ -25,6 +25,14 @@ fn lists() -> Vec<RankedList> {
 }
 
 fn train(data: &dyn Dataset<RankedList>, config: TrainConfig) -> Result<(Vec<Step>, Vec<f32>)> {
+    train_and_evaluate(data, config, &[EvaluationSet { name: "none", examples: &[] }])
+}
+
+fn train_and_evaluate(
+    data: &dyn Dataset<RankedList>,
+    config: TrainConfig,
+    sets: &[EvaluationSet<'_, RankedList>],
+) -> Result<(Vec<Step>, Vec<f32>)> {
     let texts = lists().iter().flat_map(|list| list.responses().to_vec()).collect::<Vec<_>>();
     let tokenizer = Tokenizer::train(texts.iter().map(|text| text.text()), 200)?;
     let tokenizer = tokenizer.with_limits(Limits::new(24))?;
@@ -40,9 +48,8 @@ fn train(data: &dyn Dataset<RankedList>, config: TrainConfig) -> Result<(Vec<Ste
     let model = Transformer::random(model, 1, Device::Cpu)?;
     let mut trainer = Trainer::new(Box::new(model), tokenizer, config)?;
     let objective = RankedLists { loss: trainer.config().loss };
-    let sets = [EvaluationSet { name: "none", examples: &[] }];
     let mut steps = Vec::new();
-    trainer.fit_and_evaluate(&objective, data, &sets, &mut |event| {
+    trainer.fit_and_evaluate(&objective, data, sets, &mut |event| {
         if let Event::Step(step) = event {
             let mut step: Step = step.clone();
             step.seconds = 0.0;
@@ -105,5 +112,22 @@ fn strict_refuses_to_lose_data() {
     let strict = TrainConfig { strict: true, ..config(0) };
     let error = train(&lists(), strict.clone()).unwrap_err().to_string();
     assert!(error.contains("1 examples are too long, 1 rank no response above another"), "{error}");
-    assert!(train(&lists()[..20].to_vec(), strict).is_ok());
+    let (all, whole) = (lists(), lists()[..20].to_vec());
+    assert!(train(&whole, strict.clone()).is_ok());
+    let sets = [("whole", &whole), ("other", &all)]
+        .map(|(name, examples)| EvaluationSet { name, examples });
+    let error = train_and_evaluate(&whole, strict.clone(), &sets).unwrap_err().to_string();
+    let expected =
+        "evaluation data (other) would be lost, which strict forbids: 1 examples are too long";
+    assert!(error.contains(expected), "{error}");
+    assert!(train_and_evaluate(&whole, strict, &sets[..1]).is_ok());
+}
+
+/// Their records could not be told apart.
+#[test]
+fn sets_of_one_name_are_an_error() {
+    let some = lists()[..5].to_vec();
+    let set = || EvaluationSet { name: "test", examples: &some };
+    let error = train_and_evaluate(&some, config(0), &[set(), set()]).unwrap_err().to_string();
+    assert!(error.contains("two sets to evaluate on are called \"test\""), "{error}");
 }

@@ -163,9 +163,17 @@ fn ultra_feedback() {
         assert_eq!(list.responses()[0].messages(), Some(&[assistant("4")][..]));
         assert_eq!(list.responses()[0].score(), Some(scores.0));
     }
+    // TRL's documentation makes a margin of the scores.
+    let pair =
+        r#"{"chosen": "a", "rejected": "b", "score_chosen": 8, "score_rejected": 5, "margin": 3}"#;
+    assert_eq!(only(pair, Format::UltraFeedback).margin(), Some(3.0));
     refused(
         Format::UltraFeedback,
         &[
+            (
+                r#"{"chosen": "a", "rejected": "b", "score_chosen": 8, "score_rejected": 5, "margin": "3"}"#,
+                "margin: expected a finite number, found a string",
+            ),
             ("{}", "chosen: is missing; expected messages or a string"),
             (
                 r#"{"completions": [{"response": "a"}]}"#,

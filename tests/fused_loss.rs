@@ -85,6 +85,40 @@ proptest! {
 }
 
 /// What is not finite is the business of the expressions on all pairs.
+/// Whatever stands beside them in a batch.
+#[test]
+fn lists_without_pairs_add_nothing_to_a_mean() {
+    let rewards = Tensor::from_slice(&[2.0f32, 1.0, 0.0, 7.0, 0.0, 1.0]);
+    let lists = Lists::from_lengths(&[3, 1, 0, 2]);
+    let loss = RankLoss::new().reduction(Reduction::MeanPerList).centering(0.1);
+    let (value, gradient) = with_gradient(&loss, &rewards, &lists);
+    let (want, slopes) = with_gradient(&loss.fused(false), &rewards.to_kind(Kind::Double), &lists);
+    assert!((value / want - 1.0).abs() < 1e-6, "{value} is not {want}");
+    for (got, want) in gradient.iter().zip(slopes) {
+        assert!((got - want).abs() < 1e-6, "{got} is not {want}");
+    }
+}
+
+#[test]
+fn a_loss_that_f32_cannot_hold_is_infinite() {
+    let order = Lists::uniform(1, 2);
+    for (loss, rewards) in
+        [(RankLoss::new(), [-3e38f32, 3e38]), (RankLoss::new().centering(1.0), [1e30, 1e30])]
+    {
+        let rewards = Tensor::from_slice(&rewards);
+        assert_eq!(loss.forward(&rewards).unwrap().double_value(&[]), f64::INFINITY);
+        assert_eq!(with_gradient(&loss, &rewards, &order).0, f64::INFINITY);
+    }
+}
+
+/// The difference of two large rewards is exact, and a margin is taken from that.
+#[test]
+fn large_rewards_do_not_swallow_a_margin() {
+    let rewards = Tensor::from_slice(&[1e17f32, 1e17, 0.0]);
+    let loss = RankLoss::new().margin(0.5).forward(&rewards).unwrap().double_value(&[]);
+    assert!((loss / oracle::softplus(0.5) - 1.0).abs() < 1e-6, "{loss}");
+}
+
 #[test]
 fn infinities_and_nan_are_the_same_in_f32() {
     let inf = f32::INFINITY;

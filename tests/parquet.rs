@@ -17,6 +17,7 @@ use reward_model::RankedList;
 enum Column {
     Texts(&'static [&'static str], Vec<i16>, Vec<i16>),
     Numbers(&'static [f64], Vec<i16>, Vec<i16>),
+    Bytes(&'static [&'static [u8]]),
 }
 
 fn levels(levels: &[i16]) -> Option<&[i16]> {
@@ -37,6 +38,11 @@ fn file(schema: &str, columns: Vec<Column>, compression: Compression) -> Vec<u8>
                 out.typed::<ByteArrayType>()
                     .write_batch(&texts, levels(&defined), levels(&repeated))
                     .unwrap();
+            }
+            Column::Bytes(values) => {
+                let values: Vec<ByteArray> =
+                    values.iter().map(|&bytes| bytes.to_vec().into()).collect();
+                out.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
             }
             Column::Numbers(numbers, defined, repeated) => {
                 out.typed::<DoubleType>()
@@ -106,6 +112,30 @@ fn nested_columns() {
     assert_eq!((list.prompt(), list.ranking().to_string()), (Some("p"), "B > A = C".to_owned()));
     assert_eq!(reader.next().unwrap().unwrap(), RankedList::new(["d"]).unwrap().with_prompt("q"));
     assert!(reader.next().is_none());
+}
+
+/// As Hive writes texts, and pyarrow's `binary()`: not marked as strings.
+#[test]
+fn byte_arrays_are_texts_or_an_error_that_names_the_column() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.parquet");
+    let write = |name: &str, bytes: &'static [u8]| {
+        let schema = format!(
+            "message pairs {{ required binary chosen; required binary rejected; required binary \
+             {name}; }}"
+        );
+        let columns =
+            vec![Column::Bytes(&[b"good"]), Column::Bytes(&[b"bad"]), Column::Bytes(&[bytes])];
+        fs::write(&path, file(&schema, columns, Compression::UNCOMPRESSED)).unwrap();
+    };
+    write("prompt", "señor".as_bytes());
+    let expected = RankedList::new(["good", "bad"]).unwrap();
+    assert_eq!(data::read(&path).unwrap(), [expected.clone().with_prompt("señor")]);
+    write("image", b"\x89PNG\xff");
+    assert_eq!(data::read(&path).unwrap(), [expected]);
+    write("prompt", b"\x89PNG\xff");
+    let error = data::read(&path).unwrap_err().to_string();
+    assert!(error.contains("record:1: prompt: holds bytes that are not UTF-8"), "{error}");
 }
 
 #[test]

@@ -76,6 +76,23 @@ fn the_format_of_a_stream_is_that_of_its_first_line_with_text() {
     }
 }
 
+/// What a file would be read rightly from is not taken for lists of one response.
+#[test]
+fn an_array_or_csv_on_a_stream_is_an_error() {
+    for (stream, what) in [
+        ("[{\"responses\": [\"a\", \"b\"]}]\n", "a JSON array"),
+        ("[\n  {\"responses\": [\"a\", \"b\"]}\n]\n", "a JSON array"),
+        ("prompt,chosen,rejected\np,a,b\n", "CSV"),
+        ("\"chosen\",\"rejected\"\r\na,b\r\n", "CSV"),
+    ] {
+        let error = Reader::sniff(stream.as_bytes(), "data").next().unwrap().unwrap_err();
+        let expected = format!("data:1: this begins {what}, which is read from a file");
+        assert!(error.to_string().starts_with(&expected), "{error}");
+    }
+    let notes = "[1] good\t[2] bad\nchosen, or rejected\n";
+    assert_eq!(Reader::sniff(notes.as_bytes(), "data").filter_map(Result::ok).count(), 2);
+}
+
 #[test]
 fn files_are_read_by_their_extension() {
     let folder = tempfile::tempdir().unwrap();

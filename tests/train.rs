@@ -260,6 +260,10 @@ fn settings_out_of_bounds_are_named() {
         (TrainConfig { max_memory: Some(0), ..default() }, "max_memory = 0: must be finite and at least 1"),
         (TrainConfig { chunk_size: Some(0), ..default() }, "chunk_size = 0: must be finite and at least 1"),
         (
+            TrainConfig { gradient_checkpointing: true, chunk_size: Some(2), ..default() },
+            "chunk_size = 2: chunks of texts and gradient_checkpointing exclude each other",
+        ),
+        (
             TrainConfig { max_tokens_per_batch: Some(0), ..default() },
             "max_tokens_per_batch = 0: must be finite and at least 1",
         ),

@@ -21,10 +21,11 @@ pub struct Progress {
     /// Whether evaluations are told apart by step, not by epoch, and whether by their set.
     by_steps: bool,
     several_sets: bool,
-    /// Lists, tokens and seconds of the steps that this process has made; the first one, whose
-    /// seconds are not known, counts as the start.
-    done: Option<(usize, usize, f64)>,
+    /// Lists and tokens of the steps that this process has made, and the run's seconds before them.
+    done: (usize, usize),
     from: f64,
+    /// Whether the run has gone on, and the first step, whose end is all that is known, is to come.
+    resumed: bool,
     /// When a plain line was last written, if a terminal would have shown a bar.
     plain: Option<Instant>,
     /// The last checkpoint's step.
@@ -41,8 +42,9 @@ impl Progress {
             quiet,
             by_steps: false,
             several_sets: false,
-            done: None,
+            done: (0, 0),
             from: 0.0,
+            resumed: false,
             plain: (!std::io::stderr().is_terminal()).then(Instant::now),
             checkpoint: None,
         }
@@ -97,6 +99,7 @@ impl Progress {
                 self.line(format!("going on after step {step}"));
                 self.bar.set_position(*step);
                 self.bar.reset_eta();
+                self.resumed = true;
             }
             Event::Skipped { step, what, .. } => self.line(format!("step {step} left out: {what}")),
             Event::Evaluated { step, epoch, set, evaluation } => {
@@ -137,10 +140,14 @@ impl Progress {
     }
 
     fn step(&mut self, step: &Step) {
-        let (lists, tokens, from) = self.done.unwrap_or((0, 0, self.from));
-        let (lists, tokens) = (lists + step.lists, tokens + step.tokens);
-        self.done = Some((lists, tokens, from));
-        let seconds = (step.seconds - from).max(1e-9);
+        if std::mem::take(&mut self.resumed) {
+            self.from = step.seconds;
+            return;
+        }
+        self.done.0 += step.lists;
+        self.done.1 += step.tokens;
+        let (lists, tokens) = self.done;
+        let seconds = (step.seconds - self.from).max(1e-9);
         let message = format!(
             "loss {:.3}  accuracy {}  margin {}  {:.0} lists/s  {:.0} tokens/s",
             step.loss,

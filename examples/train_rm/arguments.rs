@@ -64,6 +64,10 @@ pub struct Arguments {
     /// twice, and backward in chunks of texts [default: any number]
     #[arg(long, value_name = "BYTES", value_parser = crate::support::bytes)]
     pub max_memory: Option<u64>,
+    /// Keep only what goes into each layer, and compute the rest again on the way back: little memory,
+    /// a forward pass more
+    #[arg(long, conflicts_with = "max_memory")]
+    pub gradient_checkpointing: bool,
     /// Highest learning rate [default: 5e-4 from random weights, 5e-5 from a backbone]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
@@ -120,7 +124,7 @@ pub struct Arguments {
     /// says from a backbone]
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
-    /// Stop with an error if training data would be left out or cut
+    /// Stop with an error if data would be left out or cut
     #[arg(long)]
     pub strict: bool,
     /// Seeds weights, shuffling and dropout [default: 0]
@@ -182,6 +186,7 @@ impl Arguments {
         }
         config.keep_best |= self.keep_best;
         config.strict |= self.strict;
+        config.gradient_checkpointing |= self.gradient_checkpointing;
         config.dropout &= !self.no_dropout;
         config.check()?;
         Ok(config)

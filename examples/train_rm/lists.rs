@@ -51,7 +51,8 @@ impl Data {
         };
         let mut sets = Vec::new();
         for path in &arguments.eval_data {
-            sets.push(set(path)?);
+            let (name, lists) = set(path)?;
+            sets.push((unused(name, &sets), lists));
         }
         let Some(path) = &arguments.data else {
             if sets.is_empty() {
@@ -73,6 +74,13 @@ impl Data {
             (Box::new(Subset::new(lists, kept)?), vec![("held-out".into(), held_out)]);
         Ok(Data { train, sets, opened: opened.into_inner() })
     }
+}
+
+/// A name that no set has yet: files in two folders may be called alike.
+fn unused(name: String, sets: &[Set]) -> String {
+    let free = |name: &String| sets.iter().all(|(other, _)| other != name);
+    let numbered = (2..).map(|number| format!("{name} {number}"));
+    std::iter::once(name.clone()).chain(numbered).find(free).unwrap_or(name)
 }
 
 /// Some of the lists, evenly spread.

@@ -16,8 +16,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    model, parse_device, report, tch, EncoderConfig, Error, Evaluation, EvaluationSet, LoadOptions,
-    Provenance, RankedList, RankedLists, Result, RewardModel, RunFolder, Trainer, Transformer,
+    fused_adamw, model, parse_device, report, tch, EncoderConfig, Error, Evaluation, EvaluationSet,
+    LoadOptions, Provenance, RankedList, RankedLists, Result, RewardModel, RunFolder, Trainer,
+    Transformer,
 };
 
 use arguments::Arguments;
@@ -56,6 +57,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     let data_report =
         trainer.data_report(&progress.reading("looked at", &*train), &named(&sets))?;
     progress.line(format!("{opened}\n{data_report}"));
+    if let Err(reason) = fused_adamw(device) {
+        progress.line(format!("AdamW goes parameter by parameter, which is slower: {reason}"));
+    }
     let mut evaluation = fit(&mut trainer, &*train, &sets, arguments, &mut progress)?;
     trainer.set_reward_scale(&sample(&*train)?, arguments.normalize)?;
     if arguments.normalize {

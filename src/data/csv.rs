@@ -42,16 +42,26 @@ const VALUES: [&str; 13] = [
     "message_tree_id",
 ];
 
+/// Whether a column of this name is one of a format.
+pub(super) fn is_known(name: &str) -> bool {
+    TEXTS.contains(&name) || VALUES.contains(&name)
+}
+
+/// Whether a line names columns, two of which are of a format.
+pub(super) fn is_header(line: &str) -> bool {
+    let names = line.split(',').map(|name| name.trim_matches(['"', '\r']));
+    !line.contains('\t') && names.filter(|name| is_known(name)).count() > 1
+}
+
 /// Columns of other names are left out.
 pub(super) fn to_lines(path: &Path, reader: impl Read, spool: &mut Spool) -> Result<()> {
     let reader = Capped { reader, left: MAX_LINE_BYTES };
     let mut reader = csv::ReaderBuilder::new().buffer_capacity(1 << 16).from_reader(reader);
     let header = reader.headers().map_err(|error| unreadable(path, error))?.clone();
-    let known = |name: &str| TEXTS.contains(&name) || VALUES.contains(&name);
     if header.iter().all(str::is_empty) {
         return Ok(());
     }
-    if !header.iter().any(known) {
+    if !header.iter().any(is_known) {
         let found: Vec<&str> = header.iter().take(8).collect();
         let message = format!(
             "the first row must name the columns, such as prompt, chosen and rejected; found {}",
@@ -65,7 +75,7 @@ pub(super) fn to_lines(path: &Path, reader: impl Read, spool: &mut Spool) -> Res
         });
     }
     if let Some(twice) = header.iter().enumerate().find_map(|(at, name)| {
-        (known(name) && header.iter().skip(at + 1).any(|other| other == name)).then_some(name)
+        (is_known(name) && header.iter().skip(at + 1).any(|other| other == name)).then_some(name)
     }) {
         return Err(Error::Data {
             source_name: path.display().to_string(),
@@ -81,12 +91,12 @@ pub(super) fn to_lines(path: &Path, reader: impl Read, spool: &mut Spool) -> Res
             return Ok(());
         }
         let mut object = Map::new();
-        for (name, cell) in header.iter().zip(&row).filter(|(name, _)| known(name)) {
-            let value = value(name, cell).map_err(|error| Error::Data {
+        for (name, cell) in header.iter().zip(&row).filter(|(name, _)| is_known(name)) {
+            let value = value(name, cell).map_err(|message| Error::Data {
                 source_name: path.display().to_string(),
                 line: row.position().map_or(1, csv::Position::line),
                 field: Some(name.to_owned()),
-                message: format!("expected a number or an array, as JSON: {error}"),
+                message,
             })?;
             object.insert(name.to_owned(), value);
         }
@@ -96,10 +106,15 @@ pub(super) fn to_lines(path: &Path, reader: impl Read, spool: &mut Spool) -> Res
     }
 }
 
-fn value(name: &str, cell: &str) -> Result<Value, serde_json::Error> {
+fn value(name: &str, cell: &str) -> Result<Value, String> {
     if TEXTS.contains(&name) {
         if cell.is_empty() && name == "parent_id" {
             return Ok(Value::Null);
+        }
+        if ["[{'role'", "[{'content'"].iter().any(|start| cell.trim_start().starts_with(start)) {
+            return Err("these are messages as Python prints them; write them as JSON \
+                        (json.dumps), or the whole data as JSONL"
+                .to_owned());
         }
         let messages = Some(cell).filter(|cell| cell.trim_start().starts_with('['));
         let messages = messages.and_then(|cell| serde_json::from_str::<Value>(cell).ok());
@@ -109,12 +124,17 @@ fn value(name: &str, cell: &str) -> Result<Value, serde_json::Error> {
         return Ok(Value::Null);
     }
     if name == "deleted" {
-        return Ok(Value::Bool(cell.eq_ignore_ascii_case("true")));
+        return match cell.trim().to_ascii_lowercase().as_str() {
+            "true" | "t" | "1" => Ok(Value::Bool(true)),
+            "false" | "f" | "0" => Ok(Value::Bool(false)),
+            _ => Err("expected true or false".to_owned()),
+        };
     }
     if name == "message_tree_id" {
         return Ok(cell.into());
     }
     serde_json::from_str(cell)
+        .map_err(|error| format!("expected a number or an array, as JSON: {error}"))
 }
 
 fn is_messages(value: &Value) -> bool {
@@ -158,13 +178,14 @@ impl<R: Read> Read for Capped<R> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ReadOptions;
     use super::*;
 
     #[test]
     fn a_quotation_mark_without_its_partner_is_not_held() {
         let endless = b"chosen,rejected\na,b\nc,\"d".chain(io::repeat(b'x'));
         let path = Path::new("a.csv");
-        let mut spool = Spool::of_converted(path, None, 0).unwrap();
+        let mut spool = Spool::of_converted(path, &ReadOptions::default(), 0).unwrap();
         let error = to_lines(path, endless, &mut spool).unwrap_err().to_string();
         let expected = "a row is longer than 268435456 bytes; is a quotation mark missing?";
         assert_eq!(error, format!("a.csv: cannot read: {expected}"));

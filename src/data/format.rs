@@ -1,13 +1,14 @@
 //! Which format a file of ranked lists has.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use serde_json::Map;
+use serde::de::IgnoredAny;
 
-use super::{help_steer, jsonl, nectar, nemo, tsv, ultra_feedback, Problem};
+use super::{csv, help_steer, jsonl, nectar, nemo, tsv, ultra_feedback, Problem};
 use crate::{Error, RankedList, Result};
 
 /// How ranked lists are written; the [module](super) describes each format.
@@ -77,14 +78,28 @@ impl Format {
         }
     }
 
-    /// The format that a line tells, if it tells one: what is no object is TSV; an object tells it
-    /// by its fields.
-    pub(super) fn told_by_line(line: &str) -> Option<Self> {
-        if line.trim_start().starts_with('{') {
-            Self::told_by_object(line)
-        } else {
-            Some(Self::Tsv)
+    /// The format that a line of a stream tells, if it tells one: an object tells it by its fields,
+    /// and what is no object is TSV.
+    ///
+    /// # Errors
+    /// If it begins what can be read from a file only: a JSON array, or CSV.
+    pub(super) fn told_by_line(line: &str) -> Result<Option<Self>, Problem> {
+        let line = line.trim_start();
+        if line.starts_with('{') {
+            return Ok(Self::told_by_object(line));
         }
+        let array = line.strip_prefix('[').map(str::trim_start);
+        let found = if array.is_some_and(|rest| rest.is_empty() || rest.starts_with('{')) {
+            "a JSON array"
+        } else if csv::is_header(line) {
+            "CSV"
+        } else {
+            return Ok(Some(Self::Tsv));
+        };
+        Err(Problem::of_line(format!(
+            "this begins {found}, which is read from a file, not from a stream; name the file, or \
+             give an object on each line"
+        )))
     }
 
     /// The format of an object by the names of its fields; `None` if it is damaged, or has the
@@ -130,11 +145,11 @@ impl Format {
 
 /// The names of an object's fields that are not `null`.
 #[derive(serde::Deserialize)]
-struct Names(Map<String, serde_json::Value>);
+struct Names(HashMap<String, Option<IgnoredAny>>);
 
 impl Names {
     fn has(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(|value| !value.is_null())
+        self.0.get(name).is_some_and(Option::is_some)
     }
 }
 
@@ -207,7 +222,15 @@ mod tests {
             ("{", Format::Jsonl),
             (" a\t{", Format::Tsv),
         ] {
-            assert_eq!(Format::told_by_line(line).unwrap_or(Format::Jsonl), format, "{line}");
+            let told = Format::told_by_line(line).ok().flatten();
+            assert_eq!(told.unwrap_or(Format::Jsonl), format, "{line}");
+        }
+        for line in ["[", " [{\"responses\": []}]", "[ {", "chosen,rejected", "\"prompt\",x,chosen"]
+        {
+            assert!(Format::told_by_line(line).is_err(), "{line}");
+        }
+        for line in ["[1] a note\t[2] another", "prompt", "so, chosen,rejected", "a,b\tc,d"] {
+            assert_eq!(Format::told_by_line(line).ok().flatten(), Some(Format::Tsv), "{line}");
         }
     }
 }

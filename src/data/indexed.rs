@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::line_index::LineIndex;
-use super::source::{Content, Source};
+use super::source::{not_a_file, Content, Source};
 use super::{labelled, Dataset, Format, Parse, ReadOptions};
 use crate::{LabelledText, RankedList, Result};
 
@@ -50,6 +50,7 @@ impl IndexedFile {
     ///
     /// Those of [`open_with`](super::open_with).
     pub fn open_with(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Self> {
+        refuse_streams(path.as_ref())?;
         let source = Source::open(path.as_ref(), options, Content::Lists)?;
         let parse = source.parse();
         Self::over(source, parse)
@@ -64,8 +65,20 @@ impl IndexedFile<LabelledText> {
     /// Those of [`open_labelled`](super::open_labelled). Bad lines are errors of
     /// [`get`](Dataset::get) alone.
     pub fn open_labelled(path: impl AsRef<Path>) -> Result<Self> {
+        refuse_streams(path.as_ref())?;
         let source = Source::open(path.as_ref(), &ReadOptions::default(), Content::Labelled)?;
         Self::over(source, |_, line| labelled::parse(line))
+    }
+}
+
+/// A pipe gives its data once.
+fn refuse_streams(path: &Path) -> Result<()> {
+    match path.metadata() {
+        Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+            Err(not_a_file(path, "records are read again and again"))
+        }
+        // What else there is to say says whoever opens it.
+        _ => Ok(()),
     }
 }
 

@@ -91,6 +91,9 @@ impl Array {
                 return self.in_element(byte);
             }
             Place::Element => return self.in_element(byte),
+            Place::Escape | Place::String if byte == b'\n' => {
+                return Some("a line break within a string; in JSON it is \\n");
+            }
             Place::Escape => {
                 self.place = Place::String;
                 return self.push(byte);
@@ -99,7 +102,6 @@ impl Array {
                 match byte {
                     b'"' => self.place = Place::Element,
                     b'\\' => self.place = Place::Escape,
-                    b'\n' => return Some("a line break within a string; in JSON it is \\n"),
                     _ => {}
                 }
                 return self.push(byte);
@@ -136,11 +138,12 @@ impl Array {
 mod tests {
     use std::io::{BufReader, Read};
 
+    use super::super::ReadOptions;
     use super::*;
 
     fn lines(json: &str) -> std::result::Result<String, String> {
         let path = Path::new("a.json");
-        let mut spool = Spool::new(path, None, 1 << 20).unwrap();
+        let mut spool = Spool::of_converted(path, &ReadOptions::default(), 0).unwrap();
         let reader = BufReader::with_capacity(3, json.as_bytes());
         to_lines(path, reader, &mut spool).map_err(|error| error.to_string())?;
         let mut text = String::new();

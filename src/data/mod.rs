@@ -89,9 +89,9 @@
 //!
 //! Each may be compressed by gzip (`.gz`) or Zstandard (`.zst`). Compressed files, arrays, CSV,
 //! Parquet and OpenAssistant's data are written out to an unnamed temporary file, and read from
-//! there. A compressed file may unpack to 200 times its size, or to 64 MiB if that is more, unless
-//! [`ReadOptions::with_unpacked_limit`] says otherwise; the conversions may write 64 times what they
-//! read, or 64 MiB. What holds more than that is an error, and takes no more of the disk.
+//! there. A compressed file may unpack to 200 times its size and the conversions may write 64 times
+//! what they read, or 64 MiB if that is more, unless [`ReadOptions::with_unpacked_limit`] says
+//! otherwise. What holds more than that is an error, and takes no more of the disk.
 //!
 //! Errors count the lines of the file. Where a record has no line of its own (an array, CSV,
 //! Parquet), those of its content count records, from 1, and say so: `lists.json, record:3: ...`.
@@ -161,7 +161,7 @@ pub use labelled::{Label, LabelledText};
 pub use lines::MAX_LINE_BYTES;
 pub use options::ReadOptions;
 pub use reader::Reader;
-pub use report::{DataReport, Lengths, Overlap, Reporter, Split, SplitReport};
+pub use report::{DataReport, Lengths, Overlap, Reporter, Split, SplitReport, Tokens};
 pub use subset::Subset;
 
 use source::{Content, Source};

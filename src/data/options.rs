@@ -31,8 +31,8 @@ impl ReadOptions {
         self
     }
 
-    /// The most bytes that a compressed file may unpack to, on disk. Without it: 200 times the
-    /// compressed size or 64 MiB, whichever is more.
+    /// The most bytes that a compressed file may unpack to, on disk, and that another than a file of
+    /// lines may become. Without it: 200 times the size and 64 times, or 64 MiB if that is more.
     #[must_use]
     pub fn with_unpacked_limit(mut self, bytes: u64) -> Self {
         self.unpacked_limit = Some(bytes);

@@ -39,7 +39,8 @@ impl<R: BufRead> Reader<R> {
 
     /// A reader that takes the format from the first line that tells it: by the names of its fields
     /// if its first character other than white space is `{`, else [`Format::Tsv`]. Objects before it
-    /// are damaged, or of no format.
+    /// are damaged, or of no format. A line with which a JSON array or CSV begins is bad: these are
+    /// read from files.
     pub fn sniff(reader: R, source_name: impl Into<String>) -> Self {
         Self::over(reader, source_name.into(), None, Format::parse)
     }
@@ -103,7 +104,7 @@ impl<R: BufRead, T> Iterator for Reader<R, T> {
         };
         let item = text.and_then(|text| {
             if self.format.is_none() {
-                self.format = Format::told_by_line(text);
+                self.format = Format::told_by_line(text)?;
             }
             // What tells no format is read as JSONL, whose errors say what is missing.
             (self.parse)(self.format.unwrap_or(Format::Jsonl), text)

@@ -52,6 +52,9 @@ impl Source {
         // A pipe cannot be looked into.
         if !metadata.is_file() {
             let format = options.format.map_or_else(|| Format::of_path(path), Ok)?;
+            if format == Format::OpenAssistant {
+                return Err(not_a_file(path, "OpenAssistant's messages refer to each other"));
+            }
             return Ok(Self { file, name: path.display().to_string(), format });
         }
         let (file, inner) = match compression(path, &mut file)? {
@@ -99,11 +102,18 @@ impl Source {
             return Ok(Self { file, name, format });
         }
         let bytes = file.metadata().map_err(Error::io("read", path))?.len();
-        let folder = options.temporary_folder.as_deref();
-        let mut spool = Spool::of_converted(path, folder, bytes)?;
+        let mut spool = Spool::of_converted(path, options, bytes)?;
         open_assistant::to_lists(&LineIndex::new(file, name)?, &mut spool)?;
         Ok(Self { file: spool.finish()?, name: numbered(path), format })
     }
+}
+
+/// The error of a pipe where a file is needed, for this reason.
+pub(super) fn not_a_file(path: &Path, reason: &str) -> Error {
+    Error::InvalidArgument(format!(
+        "{}: {reason}, so they are read from a file, and this is a stream; save it as a file first",
+        path.display()
+    ))
 }
 
 fn compression(path: &Path, file: &mut File) -> Result<Option<Compression>> {
@@ -154,10 +164,9 @@ fn lines(
     options: &ReadOptions,
 ) -> Result<(File, String)> {
     let bytes = file.metadata().map_err(Error::io("read", path))?.len();
-    let spool = || Spool::of_converted(path, options.temporary_folder.as_deref(), bytes);
     let mut spool = match container {
         Container::Lines => return Ok((file, path.display().to_string())),
-        _ => spool()?,
+        _ => Spool::of_converted(path, options, bytes)?,
     };
     match container {
         Container::Array => {

@@ -18,6 +18,7 @@ struct Fields {
     rejected: Option<Value>,
     score_chosen: Option<Value>,
     score_rejected: Option<Value>,
+    margin: Option<Value>,
 }
 
 impl json::Fields for Fields {
@@ -51,7 +52,7 @@ fn scored(instruction: Option<Value>, completions: Value) -> Result<RankedList, 
 }
 
 fn binarised(fields: Fields) -> Result<RankedList, Problem> {
-    let Fields { prompt, chosen, rejected, score_chosen, score_rejected, .. } = fields;
+    let Fields { prompt, chosen, rejected, score_chosen, score_rejected, margin, .. } = fields;
     let mut prompt = prompt.map(|value| words(&"prompt", value)).transpose()?;
     let side = |name: &'static str, value: Option<Value>| {
         let value = value.ok_or_else(|| json::missing(&name, "messages or a string"))?;
@@ -72,5 +73,10 @@ fn binarised(fields: Fields) -> Result<RankedList, Problem> {
     let ranks = if scores[0] == scores[1] { [1.0, 1.0] } else { [1.0, 2.0] };
     let list = listed::by_rank(prompt, sides, &ranks)
         .map_err(|p| p.renamed("responses[0]", "chosen").renamed("responses[1]", "rejected"))?;
-    Ok(list.with_scores(&scores)?)
+    let list = list.with_scores(&scores)?;
+    // TRL's documentation adds one to these data.
+    Ok(match margin {
+        Some(margin) => list.with_margin(number(&"margin", margin)?)?,
+        None => list,
+    })
 }

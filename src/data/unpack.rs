@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
-use super::spool::{Spool, ALWAYS_ALLOWED};
+use super::spool::Spool;
 use super::ReadOptions;
 use crate::{Error, Result};
 
@@ -49,9 +49,7 @@ pub(super) fn unpack(
     options: &ReadOptions,
 ) -> Result<File> {
     let compressed = file.metadata().map_err(Error::io("read", path))?.len();
-    let usual = compressed.saturating_mul(200).max(ALWAYS_ALLOWED);
-    let limit = options.unpacked_limit.unwrap_or(usual);
-    let mut spool = Spool::new(path, options.temporary_folder.as_deref(), limit)?;
+    let mut spool = Spool::of_unpacked(path, options, compressed)?;
     let broken = |error: io::Error| {
         let message = format!("the {} data are damaged or cut off: {error}", compression.name());
         Error::io("unpack", path)(io::Error::new(error.kind(), message))

@@ -117,7 +117,11 @@ impl RankLoss {
             let right = cost(d, margins)?;
             match self.label_smoothing {
                 0.0 => Ok(right),
-                share => Ok(right.f_lerp(&cost(&d.f_neg()?, margins)?, share)?),
+                share => {
+                    let wrong = cost(&d.f_neg()?, margins)?;
+                    // Not `lerp`, which subtracts one from the other, and they may be infinite.
+                    Ok(right.f_mul_scalar(1.0 - share)?.f_add(&wrong.f_mul_scalar(share)?)?)
+                }
             }
         };
         let mut values = match &pairs.ties {

@@ -4,7 +4,8 @@ use tch::Tensor;
 
 use super::decoder::KeysValues;
 use super::frozen::Below;
-use super::packed::{Costs, Packed, Prefixes};
+use super::packed::{Packed, Prefixes};
+use super::passes::through;
 use super::transformer::{Body, Transformer};
 use super::Mode;
 use crate::torch::seeded;
@@ -55,22 +56,16 @@ impl<'a> Chunks<'a> {
     /// The scores of a chunk's texts, the same ones each time: `[texts, outputs]`.
     pub fn scores(&self, chunk: usize, shared: &[KeysValues]) -> Result<Tensor> {
         let Chunks { model, batch, keys, .. } = self;
-        let (training, below) = (matches!(self.mode, Mode::Training { .. }), self.below.as_ref());
-        let pack = |causal, costs: &Costs| {
-            Packed::remainders(batch, &self.chunks[chunk], keys, causal, costs, model.device)
+        let (causal, costs) = match &model.body {
+            Body::Encoder(encoder) => (false, encoder.costs(model.device)),
+            Body::Decoder(decoder) => (true, decoder.costs(model.device)),
         };
+        let texts = &self.chunks[chunk];
+        let packed = Packed::remainders(batch, texts, keys, causal, &costs, model.device)?;
+        let training = matches!(self.mode, Mode::Training { .. });
+        let stages = model.stages(&packed, batch, shared, self.below.as_ref(), training)?;
         drawn(self.mode, chunk as u64 + 1, || {
-            let kind = model.body_kind()?;
-            let read = match &model.body {
-                Body::Encoder(encoder) => {
-                    let packed = pack(false, &encoder.costs(model.device))?;
-                    encoder.scored(&packed, batch, below, kind, training)?
-                }
-                Body::Decoder(decoder) => {
-                    let packed = pack(true, &decoder.costs(model.device))?;
-                    decoder.scored(&packed, shared, below, kind, training)?
-                }
-            };
+            let read = stages.scored(&through(&*stages, stages.layers())?)?;
             model.head.forward(read, training)
         })
     }
@@ -132,7 +127,7 @@ pub(super) fn checked(gradient: Tensor, scores: &Tensor) -> Result<Tensor> {
 }
 
 /// Runs `body` with the random numbers of this part of a batch.
-fn drawn<T>(mode: Mode, part: u64, body: impl FnOnce() -> T) -> T {
+pub(super) fn drawn<T>(mode: Mode, part: u64, body: impl FnOnce() -> T) -> T {
     match mode {
         Mode::Training { seed } => seeded(mixed(seed, part), body),
         Mode::Evaluation | Mode::WithoutDropout { .. } => body(),

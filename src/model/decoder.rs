@@ -1,6 +1,7 @@
 //! The body of GPT-2, Llama and its relatives: every token sees those before it and itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
@@ -9,6 +10,7 @@ use super::config::{DecoderConfig, DecoderType};
 use super::frozen::Below;
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
 use super::packed::{Costs, Packed, Scored};
+use super::passes::{through, Stages};
 use super::rotation::Rotation;
 use super::weights::{Init, Weights};
 use crate::Result;
@@ -96,41 +98,14 @@ impl Decoder {
 
     /// The last hidden states: `[tokens, hidden_size]`, in the order of the batch.
     pub fn hidden(&self, batch: &Packed, kind: Kind, training: bool) -> Result<Tensor> {
-        let (mut x, context) = self.start(batch, &[], None, kind, training)?;
-        for number in 0..self.layers.len() {
-            (x, _) = self.layer(number, x, &context)?;
-        }
-        batch.in_order(self.norm.forward(&x)?)
-    }
-
-    /// The last hidden state of each text's last token: `[texts, hidden_size]`. `memory` has the
-    /// keys and values of the tokens that the batch leaves out, if it does.
-    pub fn scored(
-        &self,
-        batch: &Packed,
-        memory: &[KeysValues],
-        below: Option<&Below>,
-        kind: Kind,
-        training: bool,
-    ) -> Result<Tensor> {
-        let (mut x, context) = self.start(batch, memory, below, kind, training)?;
-        let last = self.layers.len() - 1;
-        for number in context.first..last {
-            (x, _) = self.layer(number, x, &context)?;
-        }
-        let scored = batch.scored()?;
-        let x = self.scored_layer(last, &x, &scored, &context)?;
-        scored.in_order(self.norm.forward(&x)?)
+        let walk = self.walk(batch, &[], None, kind, training)?;
+        batch.in_order(self.norm.forward(&through(&walk, 0..self.layers.len())?)?)
     }
 
     /// What the first `layers` layers give, without dropout: `[tokens, hidden_size]`, in the order of
     /// the batch.
     pub fn below(&self, layers: usize, batch: &Packed, kind: Kind) -> Result<Tensor> {
-        let (mut x, context) = self.start(batch, &[], None, kind, false)?;
-        for number in 0..layers {
-            (x, _) = self.layer(number, x, &context)?;
-        }
-        batch.in_order(x)
+        batch.in_order(through(&self.walk(batch, &[], None, kind, false)?, 0..layers)?)
     }
 
     /// What later tokens need to know of these, for each layer.
@@ -141,40 +116,40 @@ impl Decoder {
         kind: Kind,
         training: bool,
     ) -> Result<Vec<KeysValues>> {
-        let (mut x, context) = self.start(batch, &[], below, kind, training)?;
+        let walk = self.walk(batch, &[], below, kind, training)?;
+        let (mut x, context) = (walk.input()?, &walk.context);
         let last = self.layers.len() - 1;
         let mut all = Vec::with_capacity(last + 1);
         for number in context.first..last {
             let seen;
-            (x, seen) = self.layer(number, x, &context)?;
+            (x, seen) = self.layer(number, x, context)?;
             all.push(seen);
         }
         let layer = &self.layers[last];
         let (k, v) = layer.projections.keys_values(&layer.attention_norm.forward(&x)?)?;
-        all.push((self.keys(layer, k, &context)?, v));
+        all.push((self.keys(layer, k, context)?, v));
         Ok(all)
     }
 
-    /// What goes into the first layer that is computed, and what all layers need.
-    fn start<'a>(
-        &self,
+    /// A batch on its way through the layers, from the first or from what is known `below`. What is
+    /// read is each text's last token. `memory` has the keys and values of the tokens that the batch
+    /// leaves out, if it does.
+    pub fn walk<'a>(
+        &'a self,
         batch: &'a Packed,
         memory: &'a [KeysValues],
-        below: Option<&Below>,
+        below: Option<&'a Below<'a>>,
         kind: Kind,
         training: bool,
-    ) -> Result<(Tensor, Context<'a>)> {
-        let x = match below {
-            Some(below) => below.of(batch)?,
-            None => self.embedded(batch, kind, training)?,
-        };
+    ) -> Result<Walk<'a>> {
         let rotation = match self.positions {
             Some(_) => None,
             None => Some(Rotation::new(&self.config, batch)?),
         };
         let masks = self.masks(&batch.attention, kind)?;
         let first = below.map_or(0, |below| below.layers);
-        Ok((x, Context { batch, rotation, masks, memory, first, training }))
+        let context = Context { batch, rotation, masks, memory, first, training };
+        Ok(Walk { decoder: self, below, kind, context })
     }
 
     fn embedded(&self, batch: &Packed, kind: Kind, training: bool) -> Result<Tensor> {
@@ -306,6 +281,39 @@ impl Decoder {
     /// The table of token embeddings: `[vocab_size, hidden_size]`.
     pub fn token_embeddings(&self) -> &Tensor {
         self.words.table()
+    }
+}
+
+/// See [`Decoder::walk`].
+pub(super) struct Walk<'a> {
+    decoder: &'a Decoder,
+    below: Option<&'a Below<'a>>,
+    kind: Kind,
+    context: Context<'a>,
+}
+
+impl Stages for Walk<'_> {
+    fn layers(&self) -> Range<usize> {
+        self.context.first..self.decoder.layers.len() - 1
+    }
+
+    fn input(&self) -> Result<Tensor> {
+        let Context { batch, training, .. } = self.context;
+        match self.below {
+            Some(below) => Ok(below.of(batch)?.f_to_kind(self.kind)?),
+            None => self.decoder.embedded(batch, self.kind, training),
+        }
+    }
+
+    fn layer(&self, number: usize, x: Tensor) -> Result<Tensor> {
+        Ok(self.decoder.layer(number, x, &self.context)?.0)
+    }
+
+    fn scored(&self, x: &Tensor) -> Result<Tensor> {
+        let (decoder, scored) = (self.decoder, self.context.batch.scored()?);
+        let last = decoder.layers.len() - 1;
+        let x = decoder.scored_layer(last, x, &scored, &self.context)?;
+        scored.in_order(decoder.norm.forward(&x)?)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The body of BERT and its relatives: every token sees every other.
 
+use std::ops::Range;
+
 use tch::{Device, Kind, Tensor};
 
 use super::attention::{rows, Attention, Heads, Weighing};
@@ -7,6 +9,7 @@ use super::config::{EncoderConfig, EncoderType};
 use super::frozen::Below;
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
 use super::packed::{Costs, Packed};
+use super::passes::{through, Stages};
 use super::weights::{Init, Weights};
 use crate::{Error, Result, TokenBatch};
 
@@ -141,8 +144,8 @@ impl Encoder {
         kind: Kind,
         training: bool,
     ) -> Result<Tensor> {
-        let x = self.layers_on(&self.layers, batch, tokens, kind, training)?;
-        batch.in_order(x)
+        let walk = self.walk(batch, tokens, None, kind, training)?;
+        batch.in_order(through(&walk, 0..self.layers.len())?)
     }
 
     /// What the first `layers` layers give, without dropout: `[tokens, hidden_size]`, in the order of
@@ -154,59 +157,21 @@ impl Encoder {
         tokens: &TokenBatch,
         kind: Kind,
     ) -> Result<Tensor> {
-        batch.in_order(self.layers_on(&self.layers[..layers], batch, tokens, kind, false)?)
+        batch.in_order(through(&self.walk(batch, tokens, None, kind, false)?, 0..layers)?)
     }
 
-    /// The last hidden state of each text's first token: `[texts, hidden_size]`.
-    /// Those that are known `below` are not computed again.
-    pub fn scored(
-        &self,
-        batch: &Packed,
-        tokens: &TokenBatch,
-        below: Option<&Below>,
+    /// A batch on its way through the layers, from the first or from what is known `below`. What is
+    /// read is each text's first token.
+    pub fn walk<'a>(
+        &'a self,
+        batch: &'a Packed,
+        tokens: &'a TokenBatch,
+        below: Option<&'a Below<'a>>,
         kind: Kind,
         training: bool,
-    ) -> Result<Tensor> {
-        let Some((last, others)) = self.layers.split_last() else {
-            return self.hidden(batch, tokens, kind, training);
-        };
-        let x = match below {
-            None => self.layers_on(others, batch, tokens, kind, training)?,
-            Some(below) => {
-                self.through(&others[below.layers..], below.of(batch)?, batch, training)?
-            }
-        };
-        let scored = batch.scored()?;
-        let queries = rows(&x, &scored.queries)?;
-        let masks = scored.attention.masks(None, kind)?;
-        let seen = self.attention(last, (&queries, &x), (&scored.attention, &masks), training)?;
-        scored.in_order(self.residual(last, &queries, &seen, training)?)
-    }
-
-    fn layers_on(
-        &self,
-        layers: &[Layer],
-        batch: &Packed,
-        tokens: &TokenBatch,
-        kind: Kind,
-        training: bool,
-    ) -> Result<Tensor> {
-        self.through(layers, self.embedded(batch, tokens, kind, training)?, batch, training)
-    }
-
-    fn through(
-        &self,
-        layers: &[Layer],
-        mut x: Tensor,
-        batch: &Packed,
-        training: bool,
-    ) -> Result<Tensor> {
-        let masks = batch.attention.masks(None, x.f_kind()?)?;
-        for layer in layers {
-            let seen = self.attention(layer, (&x, &x), (&batch.attention, &masks), training)?;
-            x = self.residual(layer, &x, &seen, training)?;
-        }
-        Ok(x)
+    ) -> Result<Walk<'a>> {
+        let masks = batch.attention.masks(None, kind)?;
+        Ok(Walk { encoder: self, batch, tokens, below, masks, kind, training })
     }
 
     fn embedded(
@@ -273,6 +238,47 @@ impl Encoder {
     /// The table of token embeddings: `[vocab_size, hidden_size]`.
     pub fn token_embeddings(&self) -> &Tensor {
         self.words.table()
+    }
+}
+
+/// See [`Encoder::walk`].
+pub(super) struct Walk<'a> {
+    encoder: &'a Encoder,
+    batch: &'a Packed,
+    tokens: &'a TokenBatch,
+    below: Option<&'a Below<'a>>,
+    masks: Vec<Option<Tensor>>,
+    kind: Kind,
+    training: bool,
+}
+
+impl Stages for Walk<'_> {
+    fn layers(&self) -> Range<usize> {
+        self.below.map_or(0, |below| below.layers)..self.encoder.layers.len() - 1
+    }
+
+    fn input(&self) -> Result<Tensor> {
+        match self.below {
+            Some(below) => Ok(below.of(self.batch)?.f_to_kind(self.kind)?),
+            None => self.encoder.embedded(self.batch, self.tokens, self.kind, self.training),
+        }
+    }
+
+    fn layer(&self, number: usize, x: Tensor) -> Result<Tensor> {
+        let (encoder, layer) = (self.encoder, &self.encoder.layers[number]);
+        let attention = (&self.batch.attention, &self.masks[..]);
+        let seen = encoder.attention(layer, (&x, &x), attention, self.training)?;
+        encoder.residual(layer, &x, &seen, self.training)
+    }
+
+    fn scored(&self, x: &Tensor) -> Result<Tensor> {
+        let (encoder, scored) = (self.encoder, self.batch.scored()?);
+        let last = &encoder.layers[encoder.layers.len() - 1];
+        let queries = rows(x, &scored.queries)?;
+        let masks = scored.attention.masks(None, self.kind)?;
+        let attention = (&scored.attention, &masks[..]);
+        let seen = encoder.attention(last, (&queries, x), attention, self.training)?;
+        scored.in_order(encoder.residual(last, &queries, &seen, self.training)?)
     }
 }
 

@@ -6,7 +6,7 @@ use super::attention::rows;
 use super::chunks::{self, Chunks};
 use super::packed::Packed;
 use super::transformer::{Body, Transformer};
-use super::{names, FrozenLayers, Mode, ModelConfig, Part};
+use super::{names, FrozenLayers, GraphParts, Mode, ModelConfig, Part};
 use crate::torch::{seeded, upload_indices};
 use crate::{Result, TokenBatch};
 
@@ -94,16 +94,10 @@ impl FrozenLayers for Transformer {
         if layers == depth(self) {
             return self.read(batch, None, false);
         }
+        let packed = self.packed(batch)?;
         match &self.body {
-            Body::Encoder(encoder) => {
-                let packed = Packed::new(batch, false, &encoder.costs(self.device), self.device)?;
-                encoder.below(layers, &packed, batch, kind)
-            }
-            Body::Decoder(decoder) => {
-                let (prefixes, costs) = (self.prefixes(batch), decoder.costs(self.device));
-                let packed = Packed::sharing(batch, true, &prefixes, &costs, self.device)?;
-                decoder.below(layers, &packed, kind)
-            }
+            Body::Encoder(encoder) => encoder.below(layers, &packed, batch, kind),
+            Body::Decoder(decoder) => decoder.below(layers, &packed, kind),
         }
     }
 
@@ -122,12 +116,12 @@ impl FrozenLayers for Transformer {
         }
     }
 
-    fn backward_in_chunks_from(
+    fn backward_in_parts_from(
         &self,
         states: &Tensor,
         batch: &TokenBatch,
         mode: Mode,
-        chunk: usize,
+        parts: GraphParts,
         gradient: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         let layers = self.kept();
@@ -138,6 +132,11 @@ impl FrozenLayers for Transformer {
             return Ok(values);
         }
         let below = Below::new(self, layers, states, batch);
-        Chunks::new(self, batch, Some(below), mode, chunk)?.backward(gradient)
+        match parts {
+            GraphParts::Texts(chunk) => {
+                Chunks::new(self, batch, Some(below), mode, chunk)?.backward(gradient)
+            }
+            GraphParts::Layers => self.backward_by_layers(batch, Some(&below), mode, gradient),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::frozen;
 use super::transformer::{Body, Transformer};
-use super::{DecoderType, Mode, ModelConfig, Precision};
+use super::{DecoderType, GraphParts, Mode, ModelConfig, Precision};
 use crate::TokenBatch;
 
 /// What a layer's backward pass needs of its forward pass. With tokens that go through the layer
@@ -13,7 +13,8 @@ use crate::TokenBatch;
 /// ```
 ///
 /// for each layer from the lowest that trains, and once more for what the backward pass itself needs
-/// at a time. `cargo bench --bench layouts -- memory` compares that with what is measured.
+/// at a time. Where layers are computed again, it is one of them, beside what goes into each.
+/// `cargo bench --bench layouts -- memory` compares that with what is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     token: usize,
@@ -23,6 +24,8 @@ pub(super) struct Held {
     pair: usize,
     layers: usize,
     bytes: usize,
+    /// Hidden states of a token, where they are kept for each layer.
+    hidden: usize,
 }
 
 impl Held {
@@ -61,6 +64,7 @@ impl Held {
             pair: 3 * weights_drop * size(heads),
             layers: layers - frozen::layers(model) + 1,
             bytes: if model.precision == Precision::Bf16 { 2 } else { 4 },
+            hidden: size(model.config().hidden_size()),
         }
     }
 
@@ -71,9 +75,21 @@ impl Held {
 
 impl Transformer {
     /// See [`RewardModel::activation_bytes`](super::RewardModel::activation_bytes).
-    pub(super) fn estimated_bytes(&self, batch: &TokenBatch, mode: Mode, chunk: usize) -> u64 {
-        let held = Held::by(self, mode);
+    pub(super) fn estimated_bytes(&self, batch: &TokenBatch, mode: Mode, parts: GraphParts) -> u64 {
+        let mut held = Held::by(self, mode);
         let prefixes = self.prefixes(batch);
+        let chunk = match parts {
+            GraphParts::Texts(chunk) => chunk,
+            GraphParts::Layers => usize::MAX,
+        };
+        let mut inputs = 0;
+        if parts == GraphParts::Layers {
+            let repeated = prefixes.iter().enumerate();
+            let repeated = repeated.map(|(list, n)| n * batch.list(list).len().saturating_sub(1));
+            inputs = held.layers * held.hidden * (batch.tokens() - repeated.sum::<usize>());
+            // A layer at a time, and what its backward pass needs.
+            held.layers = 2;
+        }
         let shared: usize = prefixes.iter().map(|&n| held.numbers(n, n)).sum();
         // Where the gradient of what is shared gathers.
         let leaves: usize = match (&self.body, chunk < batch.texts()) {
@@ -89,6 +105,6 @@ impl Transformer {
             })
             .collect();
         let most = texts.chunks(chunk.max(1)).map(|chunk| chunk.iter().sum::<usize>()).max();
-        ((shared + leaves + most.unwrap_or(0)) * held.layers * held.bytes) as u64
+        (((shared + leaves + most.unwrap_or(0)) * held.layers + inputs) * held.bytes) as u64
     }
 }

@@ -19,6 +19,7 @@ mod names;
 mod options;
 mod packed;
 mod passes;
+mod recomputed;
 mod rotation;
 mod save;
 mod scale;
@@ -71,6 +72,18 @@ pub enum Mode {
         /// Different for every step.
         seed: i64,
     },
+}
+
+/// What of a batch's graph is in memory at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GraphParts {
+    /// That of so many texts (0 counts as 1), and of what the texts of a list share: gradient caching
+    /// (Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup").
+    Texts(usize),
+    /// That of one layer, and what goes into each: gradient checkpointing (Chen et al. 2016,
+    /// "Training Deep Nets with Sublinear Memory Cost").
+    Layers,
 }
 
 /// Something that gives each text of a batch a score.
@@ -129,19 +142,19 @@ pub trait RewardModel {
     /// fails.
     fn forward(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor>;
 
-    /// Adds the gradient of a loss to those of the parameters, in the memory of `chunk` texts
-    /// where the model can: the scores come first, without a graph; `gradient` is given all of
+    /// Adds the gradient of a loss to those of the parameters, in the memory of a part of the batch's
+    /// graph where the model can: the scores come first, without a graph; `gradient` is given all of
     /// them, `[texts, outputs]`, and returns the loss's gradient with respect to them, of their
-    /// shape; then each chunk of texts (0 counts as 1) goes through the model again and backward.
-    /// Returns the scores, without a graph.
+    /// shape; then each [part](GraphParts) is computed again, and goes backward. Returns the scores,
+    /// without a graph.
     ///
-    /// The gradient is that of [`forward`](Self::forward) beyond rounding, where nothing is dropped
-    /// out; in training, dropout follows from the seed and the chunks (Gao et al. 2021, "Scaling
-    /// Deep Contrastive Learning Batch Size under Memory Limited Setup"). By default all texts are
-    /// one chunk, once: faster, and with the memory of all.
+    /// The gradient is that of [`forward`](Self::forward) but for rounding, where nothing is dropped
+    /// out; in training, dropout follows from the seed and the parts. By default the graph is one
+    /// part: faster, and with the memory of all.
     ///
     /// ```
     /// use reward_model::{EncoderConfig, Mode, RewardModel, TokenBatch, TokenizedText, Transformer};
+    /// use reward_model::model::GraphParts;
     /// use reward_model::tch::{Device, Kind};
     ///
     /// # let config = EncoderConfig { vocab_size: 100, hidden_size: 32, num_hidden_layers: 1,
@@ -150,7 +163,8 @@ pub trait RewardModel {
     /// let texts = [[2, 31, 3], [2, 41, 3], [2, 59, 3]].map(TokenizedText::from_ids);
     /// let batch = TokenBatch::from_lists([&texts[..]])?;
     /// // The loss is half the sum of squares, and its gradient the scores themselves.
-    /// let scores = model.backward_in_chunks(&batch, Mode::Training { seed: 1 }, 1, &mut |scores| {
+    /// let (mode, parts) = (Mode::Training { seed: 1 }, GraphParts::Texts(1));
+    /// let scores = model.backward_in_parts(&batch, mode, parts, &mut |scores| {
     ///     Ok(scores.shallow_clone())
     /// })?;
     /// assert_eq!(scores.size(), [3, 1]);
@@ -162,24 +176,29 @@ pub trait RewardModel {
     /// # Errors
     /// As [`forward`](Self::forward), and those of `gradient`; if what it returns has another
     /// shape. Some of the gradient may have been added by then.
-    fn backward_in_chunks(
+    fn backward_in_parts(
         &self,
         batch: &TokenBatch,
         mode: Mode,
-        chunk: usize,
+        parts: GraphParts,
         gradient: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        let _ = chunk;
+        let _ = parts;
         let scores = self.forward(batch, mode)?;
         let values = scores.f_detach()?;
         chunks::backward(&scores, &chunks::checked(gradient(&values)?, &values)?)?;
         Ok(values)
     }
 
-    /// About how many bytes the graph of a batch takes beside parameters and gradients, with so many
-    /// texts at a time in [`backward_in_chunks`](Self::backward_in_chunks), or with all of them in
+    /// About how many bytes the graph of a batch takes beside parameters and gradients, in
+    /// [`backward_in_parts`](Self::backward_in_parts), or with as many texts as the batch has in
     /// [`forward`](Self::forward). By default it is not known.
-    fn activation_bytes(&self, _batch: &TokenBatch, _mode: Mode, _chunk: usize) -> Option<u64> {
+    fn activation_bytes(
+        &self,
+        _batch: &TokenBatch,
+        _mode: Mode,
+        _parts: GraphParts,
+    ) -> Option<u64> {
         None
     }
 
@@ -284,16 +303,16 @@ pub trait FrozenLayers {
     /// As [`RewardModel::forward`].
     fn forward_from(&self, states: &Tensor, batch: &TokenBatch, mode: Mode) -> Result<Tensor>;
 
-    /// [`RewardModel::backward_in_chunks`] from the states of the batch's lists.
+    /// [`RewardModel::backward_in_parts`] from the states of the batch's lists.
     ///
     /// # Errors
-    /// As [`RewardModel::backward_in_chunks`].
-    fn backward_in_chunks_from(
+    /// As [`RewardModel::backward_in_parts`].
+    fn backward_in_parts_from(
         &self,
         states: &Tensor,
         batch: &TokenBatch,
         mode: Mode,
-        chunk: usize,
+        parts: GraphParts,
         gradient: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor>;
 }

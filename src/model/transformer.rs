@@ -14,7 +14,9 @@ use super::options::{LoadOptions, Loaded, Precision};
 use super::save::{self, SaveOptions};
 use super::sharing::Sharing;
 use super::weights::Weights;
-use super::{frozen, Backbone, FrozenLayers, Mode, ModelConfig, Part, RewardModel, RewardScale};
+use super::{
+    frozen, Backbone, FrozenLayers, GraphParts, Mode, ModelConfig, Part, RewardModel, RewardScale,
+};
 use crate::text::Layout;
 use crate::torch::seeded;
 use crate::{Error, Result, TokenBatch};
@@ -226,22 +228,27 @@ impl RewardModel for Transformer {
         }
     }
 
-    fn backward_in_chunks(
+    fn backward_in_parts(
         &self,
         batch: &TokenBatch,
         mode: Mode,
-        chunk: usize,
+        parts: GraphParts,
         gradient: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         self.check(batch)?;
         if batch.texts() == 0 {
             return self.forward(batch, mode);
         }
-        Chunks::new(self, batch, None, mode, chunk)?.backward(gradient)
+        match parts {
+            GraphParts::Texts(chunk) => {
+                Chunks::new(self, batch, None, mode, chunk)?.backward(gradient)
+            }
+            GraphParts::Layers => self.backward_by_layers(batch, None, mode, gradient),
+        }
     }
 
-    fn activation_bytes(&self, batch: &TokenBatch, mode: Mode, chunk: usize) -> Option<u64> {
-        Some(self.estimated_bytes(batch, mode, chunk))
+    fn activation_bytes(&self, batch: &TokenBatch, mode: Mode, parts: GraphParts) -> Option<u64> {
+        Some(self.estimated_bytes(batch, mode, parts))
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

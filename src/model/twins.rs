@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use super::chunks::{self, Chunks};
+use super::recomputed::Recomputed;
 use super::transformer::Body;
+use super::GraphParts::{Layers, Texts};
 use super::*;
 use crate::text::TokenizedText;
 use crate::{DecoderConfig, ModelConfig, TokenBatch};
@@ -141,11 +143,11 @@ fn agrees_with_its_twin(what: &str, model: &Transformer, batch: &TokenBatch, tol
     let fast = model.forward(batch, Mode::Evaluation).unwrap();
     differentiate(&fast);
     compare("at once", &fast);
-    for chunk in [1, 3, usize::MAX] {
+    for parts in [Texts(1), Texts(3), Texts(usize::MAX), Layers] {
         let mut gradient = |scores: &Tensor| Ok(weights(scores));
         let scores =
-            model.backward_in_chunks(batch, Mode::Evaluation, chunk, &mut gradient).unwrap();
-        compare(&format!("in chunks of {chunk}"), &scores);
+            model.backward_in_parts(batch, Mode::Evaluation, parts, &mut gradient).unwrap();
+        compare(&format!("in parts: {parts:?}"), &scores);
     }
 }
 
@@ -213,7 +215,7 @@ fn chunks_with_dropout_are_those_of_one_graph() {
     let theirs = model.take_gradients();
     let again = |seed| {
         let mode = Mode::Training { seed };
-        model.backward_in_chunks(&batch, mode, 2, &mut |scores| Ok(weights(scores))).unwrap()
+        model.backward_in_parts(&batch, mode, Texts(2), &mut |scores| Ok(weights(scores))).unwrap()
     };
     let scores = again(3);
     assert_eq!(norm(&(&scores - &graph)), 0.0);
@@ -221,21 +223,75 @@ fn chunks_with_dropout_are_those_of_one_graph() {
     assert!(norm(&(again(4) - &scores)) > 1e-3, "another seed drops out something else");
 }
 
+/// The masks of a layer are the same when it is computed again.
 #[test]
-fn what_is_frozen_gets_no_gradient_in_chunks() {
-    let model = decoder(|_| {}).with_sharing(Sharing::Always);
+fn layers_computed_again_with_dropout_are_those_of_one_graph() {
+    let encoder = || {
+        let config = crate::EncoderConfig {
+            vocab_size: 60,
+            hidden_size: 32,
+            num_hidden_layers: 3,
+            num_attention_heads: 2,
+            intermediate_size: 48,
+            hidden_dropout_prob: 0.1,
+            attention_probs_dropout_prob: 0.2,
+            ..crate::EncoderConfig::default()
+        };
+        Transformer::random(config, 5, Device::Cpu).unwrap()
+    };
+    let decoder = decoder(|config| {
+        config.attention_dropout = 0.2;
+        config.residual_dropout = 0.1;
+        config.embedding_dropout = 0.1;
+    });
+    for model in [encoder().in_double(), decoder.with_sharing(Sharing::Always).in_double()] {
+        let batch = batch(RAGGED, 60);
+        let packed = model.packed(&batch).unwrap();
+        let stages = model.stages(&packed, &batch, &[], None, true).unwrap();
+        let graph = Recomputed::new(&model, stages, TRAINING).scores().unwrap();
+        differentiate(&graph);
+        let theirs = model.take_gradients();
+        let mut gradient = |scores: &Tensor| Ok(weights(scores));
+        let scores = model.backward_in_parts(&batch, TRAINING, Layers, &mut gradient).unwrap();
+        assert_eq!(norm(&(&scores - &graph)), 0.0);
+        assert_same_gradients("dropout", &model.take_gradients(), &theirs, 1e-12);
+        let whole = model.forward(&batch, Mode::Evaluation).unwrap();
+        assert!(norm(&(whole - scores)) > 1e-3, "something is dropped out");
+    }
+}
+
+#[test]
+fn what_is_frozen_gets_no_gradient_in_parts() {
     let batch = batch(RAGGED, 60);
-    for (name, mut parameter) in model.parameters() {
-        if model.part(&name) < Part::Layer(2) {
-            let _ = parameter.set_requires_grad(false);
-            parameter.zero_grad();
+    for trains in [Part::Layer(0), Part::Layer(1), Part::Layer(2), Part::FinalNorm, Part::Head] {
+        let model = decoder(|_| {}).with_sharing(Sharing::Always);
+        for (name, mut parameter) in model.parameters() {
+            if model.part(&name) < trains {
+                let _ = parameter.set_requires_grad(false);
+                parameter.zero_grad();
+            }
         }
+        differentiate(&model.slow_scores(&batch, false));
+        let theirs = model.take_gradients();
+        for parts in [Texts(2), Layers] {
+            let mut gradient = |scores: &Tensor| Ok(weights(scores));
+            let _ =
+                model.backward_in_parts(&batch, Mode::Evaluation, parts, &mut gradient).unwrap();
+            let what = format!("{trains:?} and up, {parts:?}");
+            assert_same_gradients(&what, &model.take_gradients(), &theirs, 1e-5);
+        }
+    }
+    // The embeddings alone: the gradient goes through all that is frozen.
+    let model = decoder(|_| {});
+    for (name, mut parameter) in model.parameters() {
+        let _ = parameter.set_requires_grad(model.part(&name) == Part::Embeddings);
+        parameter.zero_grad();
     }
     differentiate(&model.slow_scores(&batch, false));
     let theirs = model.take_gradients();
     let mut gradient = |scores: &Tensor| Ok(weights(scores));
-    let _ = model.backward_in_chunks(&batch, Mode::Evaluation, 2, &mut gradient).unwrap();
-    assert_same_gradients("frozen", &model.take_gradients(), &theirs, 1e-5);
+    let _ = model.backward_in_parts(&batch, Mode::Evaluation, Layers, &mut gradient).unwrap();
+    assert_same_gradients("embeddings alone", &model.take_gradients(), &theirs, 1e-5);
 }
 
 #[test]
@@ -280,11 +336,13 @@ fn a_batch_goes_on_from_what_frozen_layers_give_for_each_list() {
             assert_close(&what, &scores, &slow, 1e-12);
             assert_same_gradients(&what, &model.take_gradients(), &gradients, 1e-12);
             let mut gradient = |scores: &Tensor| Ok(weights(scores));
-            let (mode, chunk) = (Mode::Evaluation, 2);
-            let scores =
-                frozen.backward_in_chunks_from(&states, &batch, mode, chunk, &mut gradient);
-            assert_close(&what, &scores.unwrap(), &slow, 1e-12);
-            assert_same_gradients(&what, &model.take_gradients(), &gradients, 1e-12);
+            for parts in [Texts(2), Layers] {
+                let mode = Mode::Evaluation;
+                let scores =
+                    frozen.backward_in_parts_from(&states, &batch, mode, parts, &mut gradient);
+                assert_close(&what, &scores.unwrap(), &slow, 1e-12);
+                assert_same_gradients(&what, &model.take_gradients(), &gradients, 1e-12);
+            }
         }
     }
 }

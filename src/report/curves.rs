@@ -72,10 +72,18 @@ impl Curves {
         })
     }
 
-    /// The picture ends where no figure can be.
+    /// The picture ends where no figure is to be expected: at a bound that none is beyond.
     pub fn within(mut self, (low, high): (f64, f64)) -> Curves {
-        if self.y.1 > low && self.y.0 < high {
-            self.y = (self.y.0.max(low), self.y.1.min(high));
+        let of_sets = self.sets.iter().flat_map(|(_, points)| points);
+        let all = self.raw.iter().chain(&self.mean).chain(of_sets).map(|point| point.1);
+        let (least, most) = all.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), y| {
+            (least.min(y), most.max(y))
+        });
+        if least >= low {
+            self.y.0 = self.y.0.max(low);
+        }
+        if most <= high {
+            self.y.1 = self.y.1.min(high);
         }
         self
     }

@@ -16,6 +16,7 @@ pub(super) const SAMPLES: usize = 6;
 #[derive(Debug, Default)]
 pub(super) struct SetLists {
     pub name: String,
+    /// Lists that could be in the right order or not: those with a pair that are not too long.
     pub lists: u64,
     /// Lists that are in the right order from the first response to the last.
     pub right: u64,
@@ -70,7 +71,6 @@ pub(super) fn read(folder: &Path) -> Result<Option<(Vec<SetLists>, Unreadable)>>
 
 impl SetLists {
     fn add(&mut self, sample: Sample) {
-        self.lists += 1;
         for response in &sample.responses {
             self.rewards.add(response.rank, response.reward);
         }
@@ -80,6 +80,7 @@ impl SetLists {
         if pairs(&sample.responses).next().is_none() {
             return;
         }
+        self.lists += 1;
         if pairs(&sample.responses).all(|(winner, loser)| winner.reward > loser.reward) {
             self.right += 1;
             if self.right_samples.len() < SAMPLES {
@@ -122,9 +123,20 @@ fn pairs(responses: &[Scored]) -> impl Iterator<Item = (&Scored, &Scored)> {
     })
 }
 
-/// A text as it is, and anything else as JSON.
+/// A text as it is, messages one below the other, and anything else as JSON.
 fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    let message = |message: &Value| {
+        let field = |name| message.get(name).and_then(Value::as_str);
+        Some(format!("{}: {}", field("role")?, field("content")?))
+    };
+    let messages = |messages: &Vec<Value>| messages.iter().map(message).collect::<Option<Vec<_>>>();
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(values) => {
+            messages(values).map_or_else(|| value.to_string(), |messages| messages.join("\n"))
+        }
+        other => other.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +170,15 @@ mod tests {
         set.add(list(&[1.0, 1.0]));
         set.add(list(&[f64::NAN, 1.0]));
         set.add(list(&[1.0]));
-        assert_eq!((set.lists, set.right, set.wrong_samples.len()), (3, 0, 2));
+        assert_eq!((set.lists, set.right, set.wrong_samples.len()), (2, 0, 2));
+    }
+
+    #[test]
+    fn messages_are_shown_one_below_the_other() {
+        let messages = serde_json::json!([
+            {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}
+        ]);
+        assert_eq!(text(&messages), "user: Why?\nassistant: So.");
+        assert_eq!(text(&serde_json::json!([1, "a"])), "[1,\"a\"]");
     }
 }

@@ -26,6 +26,7 @@ const WRITTEN_FOR: u64 = (2 << 56) | (11 << 48);
 /// An argument of an operator.
 pub(crate) enum Argument<'a> {
     Tensors(&'a [Tensor]),
+    Tensor(&'a Tensor),
     Double(f64),
     Bool(bool),
     /// An optional argument that is not given.
@@ -69,13 +70,18 @@ impl Dispatcher {
         }
     }
 
-    /// Calls an operator that returns nothing.
+    /// Calls an operator that returns nothing; `overload` is empty where it has one form.
     ///
     /// libtorch takes hold of the arguments before it runs the operator, and lets go of them
     /// whatever the operator does. One that does not exist, or has other parameters, would leave
     /// them behind: that is a mistake of the caller, who tries each operator once.
-    pub fn call(&self, operator: &CStr, arguments: &[Argument]) -> Result<(), String> {
-        let mut lists = Vec::new();
+    pub fn call(
+        &self,
+        operator: &CStr,
+        overload: &CStr,
+        arguments: &[Argument],
+    ) -> Result<(), String> {
+        let (mut lists, mut tensors) = (Vec::new(), Vec::new());
         let mut stack = Vec::with_capacity(arguments.len());
         for argument in arguments {
             stack.push(match argument {
@@ -85,6 +91,12 @@ impl Dispatcher {
                     lists.push(list);
                     handle
                 }
+                Argument::Tensor(tensor) => {
+                    let mut tensor = tensor.shallow_clone();
+                    let handle = tensor.as_mut_ptr() as StackValue;
+                    tensors.push(tensor);
+                    handle
+                }
                 Argument::Double(number) => number.to_bits(),
                 Argument::Bool(value) => StackValue::from(*value),
                 Argument::None => 0,
@@ -92,10 +104,11 @@ impl Dispatcher {
         }
         // From here on they are libtorch's.
         lists.into_iter().for_each(List::release);
+        tensors.into_iter().for_each(std::mem::forget);
         // SAFETY: the names end with a zero, and the stack holds as many values as the operator has
         // parameters, or the call is refused.
         let status = unsafe {
-            (self.call)(operator.as_ptr(), c"".as_ptr(), stack.as_mut_ptr(), WRITTEN_FOR)
+            (self.call)(operator.as_ptr(), overload.as_ptr(), stack.as_mut_ptr(), WRITTEN_FOR)
         };
         if status == 0 {
             return Ok(());
@@ -188,7 +201,7 @@ mod tests {
             arguments.extend([1e-3, 0.9, 0.999, 0.01, 1e-8].map(Argument::Double));
             arguments.extend([Argument::Bool(false), Argument::Bool(false)]);
             arguments.extend([Argument::None, Argument::None]);
-            let result = dispatcher.call(c"aten::_fused_adamw_", &arguments);
+            let result = dispatcher.call(c"aten::_fused_adamw_", c"", &arguments);
             assert_eq!(result.is_ok(), round % 4 != 0, "{result:?}");
         }
         // 64 MB a round make 3 GB, those refused 0.6; the allocator keeps some 200 MB of pages.
@@ -198,7 +211,7 @@ mod tests {
 
     #[test]
     fn an_operator_that_does_not_exist_is_an_error() {
-        let result = Dispatcher::get().unwrap().call(c"aten::no_such_operator", &[]);
+        let result = Dispatcher::get().unwrap().call(c"aten::no_such_operator", c"", &[]);
         assert!(result.unwrap_err().contains("no_such_operator"));
     }
 }

@@ -1,9 +1,8 @@
 //! libtorch's fused AdamW: all parameters of a group in one pass over memory.
 
-use std::sync::OnceLock;
-
 use tch::{Device, Kind, Tensor};
 
+use super::trials::Trials;
 use super::upload;
 
 /// Whether AdamW steps on `device` are made by libtorch's fused operator, and if not, why not: then
@@ -24,14 +23,8 @@ use super::upload;
 /// The reason: another system than Linux, a libtorch without the interface through which the
 /// operator is called (before 2.11), a device other than a CPU or a GPU, or numbers that are wrong.
 pub fn fused_adamw(device: Device) -> Result<(), String> {
-    static CPU: OnceLock<Result<(), String>> = OnceLock::new();
-    static CUDA: OnceLock<Result<(), String>> = OnceLock::new();
-    let tried = match device {
-        Device::Cpu => &CPU,
-        Device::Cuda(_) => &CUDA,
-        other => return Err(format!("there is no fused AdamW for {other:?}")),
-    };
-    tried.get_or_init(|| try_out(device)).clone()
+    static TRIALS: Trials = Trials::new();
+    TRIALS.result(device, || try_out(device))
 }
 
 /// The numbers of a step that all parameters of a group share.
@@ -65,6 +58,7 @@ pub(crate) fn step(group: &Group, numbers: Hyperparameters, step: i32) -> Result
     let steps: Vec<Tensor> = group.parameters.iter().map(|_| steps.shallow_clone()).collect();
     Dispatcher::get()?.call(
         c"aten::_fused_adamw_",
+        c"",
         &[
             Argument::Tensors(&group.parameters),
             Argument::Tensors(&group.gradients),
@@ -91,8 +85,12 @@ pub(crate) fn step(_: &Group, _: Hyperparameters, _: i32) -> Result<(), String> 
     Err("libtorch's operators are called by name on Linux only".into())
 }
 
-/// Two steps on three numbers, as they must come out.
+/// Two steps on three numbers, as they must come out, in the dtypes of models.
 fn try_out(device: Device) -> Result<(), String> {
+    [Kind::Float, Kind::Double].into_iter().try_for_each(|kind| try_out_in(kind, device))
+}
+
+fn try_out_in(kind: Kind, device: Device) -> Result<(), String> {
     let numbers = Hyperparameters {
         learning_rate: 0.1,
         beta1: 0.9,
@@ -103,7 +101,8 @@ fn try_out(device: Device) -> Result<(), String> {
     let start = [1.0f64, -2.0, 0.5];
     let gradient = [0.5f64, 0.25, -3.0];
     let _no_grad = tch::no_grad_guard();
-    let tensor = |values: &[f64]| upload(values, device);
+    let tensor =
+        |values: &[f64]| -> crate::Result<Tensor> { Ok(upload(values, device)?.f_to_kind(kind)?) };
     let run = || -> crate::Result<Result<Vec<f64>, String>> {
         let group = Group {
             parameters: vec![tensor(&start)?],
@@ -116,7 +115,8 @@ fn try_out(device: Device) -> Result<(), String> {
                 return Ok(Err(error));
             }
         }
-        Ok(Ok(Vec::try_from(group.parameters[0].f_to_device(Device::Cpu)?)?))
+        let stepped = group.parameters[0].f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+        Ok(Ok(Vec::try_from(stepped)?))
     };
     let got = run().map_err(|error| error.to_string())??;
     for ((&start, &gradient), &got) in start.iter().zip(&gradient).zip(&got) {

@@ -7,15 +7,21 @@ mod device;
 mod dispatcher;
 #[cfg(feature = "train")]
 mod fused_adamw;
+#[cfg(feature = "train")]
+mod multi_tensor;
 #[cfg(feature = "models")]
 mod random;
 mod tensor;
+#[cfg(feature = "train")]
+mod trials;
 
 pub use device::parse_device;
 #[cfg(feature = "train")]
 pub use fused_adamw::fused_adamw;
 #[cfg(feature = "train")]
 pub(crate) use fused_adamw::{step as fused_adamw_step, Group, Hyperparameters};
+#[cfg(feature = "train")]
+pub(crate) use multi_tensor::scale;
 #[cfg(feature = "models")]
 pub(crate) use random::seeded;
 #[cfg(feature = "train")]

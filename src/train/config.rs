@@ -28,13 +28,18 @@ pub struct TrainConfig {
     pub max_tokens_per_batch: Option<usize>,
     /// How many bytes activations may take, estimated by the model; at least 1. What would take more
     /// goes through the model twice, first without a graph and then backward in chunks of as many
-    /// texts as fit, at least one ([`RewardModel::backward_in_chunks`]). The gradient is the same, to
+    /// texts as fit, at least one ([`RewardModel::backward_in_parts`]). The gradient is the same, to
     /// rounding, but for what is dropped out. Default: any number.
     ///
-    /// [`RewardModel::backward_in_chunks`]: crate::RewardModel::backward_in_chunks
+    /// [`RewardModel::backward_in_parts`]: crate::RewardModel::backward_in_parts
     pub max_memory: Option<u64>,
     /// How many texts such a chunk has at most, whatever they take; at least 1. Default: any number.
     pub chunk_size: Option<usize>,
+    /// Whether the model keeps what goes into each of its layers alone, and computes the rest again,
+    /// layer by layer, on the way back (gradient checkpointing): also in little memory, whatever the
+    /// number of texts. Not to be had with `max_memory` or `chunk_size`. The gradient is the same, to
+    /// rounding, but for what is dropped out. Default: no.
+    pub gradient_checkpointing: bool,
     /// The highest learning rate, reached after the warm-up; positive. Default 5e-5.
     pub learning_rate: f64,
     /// The head's own highest learning rate; positive. Default: that of the rest.
@@ -99,10 +104,10 @@ pub struct TrainConfig {
     /// texts of a list share counted once, or for each text if only the head trains. Default 1 GiB.
     pub cache_memory: u64,
     /// How many more bytes are kept in an unnamed temporary file, in the run's folder if there is one;
-    /// what has no room there either is computed in every epoch. Default 8 GiB.
+    /// what has no room there either, or on a full disk, is computed in every epoch. Default 8 GiB.
     pub cache_disk: u64,
-    /// Whether training data that would be left out or cut, because a text is too long or a list
-    /// has no pairs, are an error. Default: no.
+    /// Whether data that would be left out or cut are an error: where a text is too long or, in
+    /// training data, a list has no pairs. Default: no.
     pub strict: bool,
     /// Seeds shuffling and dropout. Default 0.
     pub seed: u64,
@@ -121,6 +126,7 @@ impl Default for TrainConfig {
             max_tokens_per_batch: None,
             max_memory: None,
             chunk_size: None,
+            gradient_checkpointing: false,
             learning_rate: 5e-5,
             head_learning_rate: None,
             layer_decay: 1.0,
@@ -197,6 +203,13 @@ impl TrainConfig {
         if let Err(error) = self.loss.check() {
             problems.push(error);
         }
+        if let [(_, Some(_)), others @ ..] = self.graph_parts() {
+            problems.extend(others.into_iter().filter_map(|(field, value)| {
+                let message =
+                    "chunks of texts and gradient_checkpointing exclude each other".into();
+                Some(Error::Config { field, value: value?, message })
+            }));
+        }
         if self.loss.get_reduction() == Reduction::None {
             problems.push(Error::Config {
                 field: "loss.reduction",
@@ -209,14 +222,10 @@ impl TrainConfig {
 
     /// Whether every setting can be had with this objective.
     pub(super) fn check_objective<O: Objective>(&self, objective: &O) -> Result<()> {
-        let fields = [
-            ("max_memory", self.max_memory),
-            ("chunk_size", self.chunk_size.map(|size| size as u64)),
-        ];
-        let set = fields.into_iter().filter_map(|(field, value)| Some((field, value?)));
-        let wrong = |(field, value): (&'static str, u64)| Error::Config {
+        let set = self.graph_parts().into_iter().filter_map(|(field, value)| Some((field, value?)));
+        let wrong = |(field, value): (&'static str, String)| Error::Config {
             field,
-            value: value.to_string(),
+            value,
             message: "this objective looks into the model, which must then run as a whole; use \
                       micro_batch_size or max_tokens_per_batch"
                 .into(),
@@ -225,6 +234,16 @@ impl TrainConfig {
             true => Ok(()),
             false => Error::all(set.map(wrong).collect()),
         }
+    }
+
+    /// What divides a batch's graph into parts, with its value where it is set.
+    fn graph_parts(&self) -> [(&'static str, Option<String>); 3] {
+        let checkpointing = self.gradient_checkpointing.then(|| "true".to_owned());
+        [
+            ("gradient_checkpointing", checkpointing),
+            ("max_memory", self.max_memory.map(|bytes| bytes.to_string())),
+            ("chunk_size", self.chunk_size.map(|size| size.to_string())),
+        ]
     }
 
     fn numbers_out_of_bounds(&self) -> Vec<Error> {

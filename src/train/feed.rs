@@ -9,7 +9,7 @@ use crate::text::Tokenizer;
 use crate::{Result, TokenBatch};
 
 /// Examples that are read and tokenised at a time when a run begins.
-const AT_ONCE: usize = 1024;
+pub(super) const AT_ONCE: usize = 1024;
 /// Batches that are made ahead of the step.
 const AHEAD: usize = 4;
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 use super::TrainConfig;
-use crate::model::{FrozenLayers, Mode, RewardModel};
+use crate::model::{FrozenLayers, GraphParts, Mode, RewardModel};
 use crate::{Error, Result, TokenBatch};
 
 /// States of lists, in memory as long as there is room, then in a file without a name, then nowhere.
@@ -48,8 +48,7 @@ impl Room {
 impl Kept {
     /// Room for the states of so many examples, the file in this folder or where temporary files are.
     pub fn new(examples: usize, config: &TrainConfig, folder: Option<&Path>) -> Kept {
-        // Nothing comes again in a single epoch.
-        let limit = |bytes| if config.cache_frozen && config.epochs > 1 { bytes } else { 0 };
+        let limit = |bytes| if config.cache_frozen { bytes } else { 0 };
         Kept {
             of_examples: (0..examples).map(|_| Place::Nowhere).collect(),
             memory: Room { limit: limit(config.cache_memory), taken: 0 },
@@ -105,15 +104,19 @@ impl Kept {
             states.f_contiguous()?.f_copy_data_u8(&mut raw, numbers)?;
             let file = match &mut self.file {
                 Some(file) => file,
-                none => none.insert(
-                    tempfile::tempfile_in(&self.folder)
-                        .map_err(Error::io("create a temporary file in", &self.folder))?,
-                ),
+                none => match tempfile::tempfile_in(&self.folder) {
+                    Ok(file) => none.insert(file),
+                    Err(_) => {
+                        self.disk.limit = 0;
+                        return Ok(());
+                    }
+                },
             };
-            file.seek(SeekFrom::Start(start))
-                .and_then(|_| file.write_all(&raw))
-                .map_err(Error::io("write a temporary file in", &self.folder))?;
-            self.of_examples[example] = Place::Disk(start, states.size(), kind);
+            match file.seek(SeekFrom::Start(start)).and_then(|_| file.write_all(&raw)) {
+                Ok(()) => self.of_examples[example] = Place::Disk(start, states.size(), kind),
+                // A full disk is no more room than the settings' limit.
+                Err(_) => self.disk.limit = 0,
+            }
         }
         Ok(())
     }
@@ -131,18 +134,18 @@ impl RewardModel for Continued<'_> {
         self.layers.forward_from(&self.states, batch, mode)
     }
 
-    fn backward_in_chunks(
+    fn backward_in_parts(
         &self,
         batch: &TokenBatch,
         mode: Mode,
-        chunk: usize,
+        parts: GraphParts,
         gradient: &mut dyn FnMut(&Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
-        self.layers.backward_in_chunks_from(&self.states, batch, mode, chunk, gradient)
+        self.layers.backward_in_parts_from(&self.states, batch, mode, parts, gradient)
     }
 
-    fn activation_bytes(&self, batch: &TokenBatch, mode: Mode, chunk: usize) -> Option<u64> {
-        self.model.activation_bytes(batch, mode, chunk)
+    fn activation_bytes(&self, batch: &TokenBatch, mode: Mode, parts: GraphParts) -> Option<u64> {
+        self.model.activation_bytes(batch, mode, parts)
     }
 
     fn parameters(&self) -> Vec<(String, Tensor)> {

@@ -44,7 +44,7 @@ use crate::torch::checksum;
 use crate::{Error, RankedList, Result};
 use card::Record;
 use checkpoint::State;
-use feed::Feed;
+use feed::{Feed, AT_ONCE};
 use kept::Kept;
 use optimizer::AdamW;
 use run::Run;
@@ -158,7 +158,7 @@ impl Trainer {
     /// together are more than [`TrainConfig::tokens_in_memory`].
     ///
     /// # Errors
-    /// As [`train`](Self::train), or if there is no set.
+    /// As [`train`](Self::train), or if there is no set, or two have one name.
     pub fn fit_and_evaluate<O: Objective>(
         &mut self,
         objective: &O,
@@ -171,15 +171,19 @@ impl Trainer {
                 "there is no set to evaluate on; give one, which may be empty".into(),
             ));
         };
+        let names = || sets.iter().map(|set| set.name);
+        if let Some(twice) = names().enumerate().find(|&(at, n)| names().take(at).any(|m| m == n)) {
+            return Err(Error::InvalidArgument(format!(
+                "two sets to evaluate on are called {:?}; give each its own name",
+                twice.1
+            )));
+        }
         if let Some(threads) = self.config.threads {
             tch::set_num_threads(threads.into());
         }
         self.config.check_objective(objective)?;
         let data =
             Feed::new(objective, self.scorer.tokenizer(), examples, self.config.tokens_in_memory)?;
-        if self.config.strict {
-            data.counts.refuse_losses()?;
-        }
         let (selected, frozen) = Selected::new(self.scorer.model(), &self.config)?;
         if let Some(folder) = &mut self.folder {
             let identity = Identity {
@@ -191,6 +195,10 @@ impl Trainer {
                 frozen: checksum(frozen.parameters())?,
             };
             folder.begin(&identity, self.report.as_ref())?;
+        }
+        // The report on the data, which tells more, is written by now.
+        if self.config.strict {
+            self.refuse_losses(objective, &data.counts, sets)?;
         }
         let steps_per_epoch = data.len().div_ceil(self.config.batch_size) as u64;
         let steps = steps_per_epoch * u64::from(self.config.epochs);
@@ -233,6 +241,27 @@ impl Trainer {
             evaluation: run.state.evaluation,
         });
         Ok(evaluation)
+    }
+
+    /// An error if anything of the data is left out or cut. What has no pairs is no loss where it is
+    /// evaluated on.
+    fn refuse_losses<O: Objective>(
+        &self,
+        objective: &O,
+        training: &Prepared<()>,
+        sets: &[EvaluationSet<'_, O::Example>],
+    ) -> Result<()> {
+        training.refuse_losses("training data")?;
+        for set in sets {
+            let mut counts = Prepared::<()>::default();
+            for examples in set.examples.chunks(AT_ONCE) {
+                let part = objective.prepare(self.scorer.tokenizer(), examples)?;
+                counts.too_long += part.too_long;
+                counts.prompts_cut += part.prompts_cut;
+            }
+            counts.refuse_losses(&format!("evaluation data ({})", set.name))?;
+        }
+        Ok(())
     }
 
     /// Scores `lists` and compares the rewards with their ranks. Lists with a response too long for

@@ -46,7 +46,7 @@ pub trait Objective: Sync {
     ) -> Result<BatchLoss>;
 
     /// Whether [`loss`](Self::loss) asks nothing of the model but the outputs of this batch, by one
-    /// [`RewardModel::forward`] in this mode. Then its gradient can be had in chunks
+    /// [`RewardModel::forward`] in this mode. Then its gradient can be had in parts
     /// ([`TrainConfig::max_memory`](crate::TrainConfig::max_memory)), and from what frozen layers gave
     /// before ([`TrainConfig::cache_frozen`](crate::TrainConfig::cache_frozen)). By default that is not
     /// certain.
@@ -75,6 +75,8 @@ pub struct BatchLoss {
     pub accuracy: Option<f64>,
     /// The mean reward margin r_w − r_l of the batch's pairs, if it has any.
     pub margin: Option<f64>,
+    /// Of how many decisions or pairs these two are the mean.
+    pub decisions: usize,
     /// Of how many things the loss is a mean (lists, pairs, texts, tokens): how much this batch
     /// weighs against others whose gradients are accumulated. `None` if the loss is a sum.
     pub weight: Option<f64>,
@@ -83,12 +85,12 @@ pub struct BatchLoss {
 impl BatchLoss {
     /// A loss that is a mean over so many things.
     pub fn mean_of(count: usize, loss: Tensor) -> BatchLoss {
-        BatchLoss { loss, accuracy: None, margin: None, weight: Some(count as f64) }
+        BatchLoss { decisions: count, weight: Some(count as f64), ..BatchLoss::sum(loss) }
     }
 
     /// A loss that is a sum.
     pub fn sum(loss: Tensor) -> BatchLoss {
-        BatchLoss { loss, accuracy: None, margin: None, weight: None }
+        BatchLoss { loss, accuracy: None, margin: None, decisions: 0, weight: None }
     }
 }
 
@@ -143,13 +145,13 @@ impl<T> Prepared<T> {
         Ok(())
     }
 
-    /// An error if anything is left out or cut.
-    pub(super) fn refuse_losses(&self) -> Result<()> {
+    /// An error if anything is left out or cut of these data.
+    pub(super) fn refuse_losses(&self, what: &str) -> Result<()> {
         if self.too_long + self.without_pairs + self.prompts_cut == 0 {
             return Ok(());
         }
         Err(Error::InvalidArgument(format!(
-            "training data would be lost, which strict forbids: {} examples are too long, {} rank no \
+            "{what} would be lost, which strict forbids: {} examples are too long, {} rank no \
              response above another, {} prompts would be cut",
             self.too_long, self.without_pairs, self.prompts_cut
         )))

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use super::selection::Trained;
 use super::TrainConfig;
-use crate::torch::{fused_adamw, fused_adamw_step, Group, Hyperparameters};
+use crate::torch::{fused_adamw, fused_adamw_step, scale, Group, Hyperparameters};
 use crate::{Error, Result};
 
 /// AdamW (Loshchilov & Hutter 2019) on the parameters that train, each with its own multiple of the
@@ -121,10 +121,7 @@ impl AdamW {
     /// Multiplies all gradients.
     pub fn scale_gradients(&self, factor: f64) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
-        for (_, gradient) in self.gradients() {
-            let _ = gradient?.f_mul_scalar_(factor)?;
-        }
-        Ok(())
+        scale(&self.gradients().map(|(_, gradient)| gradient).collect::<Result<Vec<_>>>()?, factor)
     }
 
     /// Forgets all gradients.
@@ -138,15 +135,15 @@ impl AdamW {
     /// as it was. A norm that is not finite is left for the caller to refuse.
     pub fn clip(&self, max_norm: f64) -> Result<f64> {
         let _no_grad = tch::no_grad_guard();
-        let norms = self
-            .gradients()
-            .map(|(_, gradient)| Ok(gradient?.f_norm()?.f_to_kind(Kind::Double)?))
-            .collect::<Result<Vec<_>>>()?;
-        let norm = Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?;
+        let gradients =
+            self.gradients().map(|(_, gradient)| gradient).collect::<Result<Vec<_>>>()?;
+        // One by one: `_foreach_norm` takes a scalar, which libtorch's C interface cannot pass.
+        let norms =
+            gradients.iter().map(|gradient| Ok(gradient.f_norm()?)).collect::<Result<Vec<_>>>()?;
+        let norms = Tensor::f_stack(&norms, 0)?.f_to_kind(Kind::Double)?;
+        let norm = norms.f_norm()?.f_double_value(&[])?;
         if norm > max_norm && norm.is_finite() {
-            for (_, gradient) in self.gradients() {
-                let _ = gradient?.f_mul_scalar_(max_norm / norm)?;
-            }
+            scale(&gradients, max_norm / norm)?;
         }
         Ok(norm)
     }

@@ -6,7 +6,7 @@ use tch::{Device, Tensor};
 
 use super::objective::{BatchLoss, Objective};
 use super::TrainConfig;
-use crate::model::{Mode, RewardModel};
+use crate::model::{GraphParts, Mode, RewardModel};
 use crate::{Error, Result, TokenBatch};
 
 /// Examples of a step whose gradient is taken together: a micro-batch.
@@ -24,44 +24,44 @@ pub(super) struct Cost {
     pub weight: Option<f64>,
     pub accuracy: Option<f64>,
     pub margin: Option<f64>,
+    pub decisions: usize,
 }
 
 impl<T> Part<'_, T> {
-    /// Adds the part's gradient to those of the parameters. A loss that is not finite is given back
-    /// and adds nothing.
+    /// Adds the part's gradient to those of the parameters, which are to be forgotten if the loss
+    /// that is given back is not finite.
     pub fn differentiate<O: Objective<Target = T>>(
         &self,
         objective: &O,
         model: &dyn RewardModel,
         config: &TrainConfig,
     ) -> Result<Cost> {
-        match self.chunk(model, config)? {
-            Some(chunk) => self.in_chunks(objective, model, chunk),
+        match self.parts(model, config)? {
+            Some(parts) => self.in_parts(objective, model, parts),
             None => self.backward(objective.loss(model, &self.tokens, &self.targets, self.mode)?),
         }
     }
 
     fn backward(&self, cost: BatchLoss) -> Result<Cost> {
-        let BatchLoss { loss, accuracy, margin, weight } = cost;
-        let value = loss.f_double_value(&[])?;
-        if value.is_finite() {
-            match weight {
-                Some(weight) if self.weighted => loss.f_mul_scalar(weight)?.f_backward()?,
-                _ => loss.f_backward()?,
-            }
+        let BatchLoss { loss, accuracy, margin, decisions, weight } = cost;
+        match weight {
+            Some(weight) if self.weighted => loss.f_mul_scalar(weight)?.f_backward()?,
+            _ => loss.f_backward()?,
         }
-        Ok(Cost { value, weight, accuracy, margin })
+        // Only now, for a GPU to have all of it to do.
+        let value = loss.f_double_value(&[])?;
+        Ok(Cost { value, weight, accuracy, margin, decisions })
     }
 
     /// The gradient by way of that of the scores, of which the objective makes its loss.
-    fn in_chunks<O: Objective<Target = T>>(
+    fn in_parts<O: Objective<Target = T>>(
         &self,
         objective: &O,
         model: &dyn RewardModel,
-        chunk: usize,
+        parts: GraphParts,
     ) -> Result<Cost> {
         let mut cost = None;
-        let done = model.backward_in_chunks(&self.tokens, self.mode, chunk, &mut |scores| {
+        let done = model.backward_in_parts(&self.tokens, self.mode, parts, &mut |scores| {
             let scores = scores.f_detach()?.f_set_requires_grad(true)?;
             let known = Known { model, scores: &scores };
             let loss = objective.loss(&known, &self.tokens, &self.targets, self.mode)?;
@@ -83,13 +83,18 @@ impl<T> Part<'_, T> {
         }
     }
 
-    /// How many texts go through the model together, if not all: the most that the settings allow,
-    /// but always one.
-    fn chunk(&self, model: &dyn RewardModel, config: &TrainConfig) -> Result<Option<usize>> {
+    /// In which parts the graph is made, if not at once: as many texts as the settings allow, but
+    /// always one.
+    fn parts(&self, model: &dyn RewardModel, config: &TrainConfig) -> Result<Option<GraphParts>> {
+        if config.gradient_checkpointing {
+            return Ok(Some(GraphParts::Layers));
+        }
         let texts = self.tokens.texts();
         let most = config.chunk_size.unwrap_or(texts).min(texts);
-        let Some(limit) = config.max_memory else { return Ok(Some(most).filter(|&n| n < texts)) };
-        let fits = |chunk| match model.activation_bytes(&self.tokens, self.mode, chunk) {
+        let Some(limit) = config.max_memory else { return Ok(chunks_of(most, texts)) };
+        let bytes =
+            |chunk| model.activation_bytes(&self.tokens, self.mode, GraphParts::Texts(chunk));
+        let fits = |chunk| match bytes(chunk) {
             Some(bytes) => Ok(bytes <= limit),
             None => Err(Error::Config {
                 field: "max_memory",
@@ -100,15 +105,20 @@ impl<T> Part<'_, T> {
             }),
         };
         if fits(most)? {
-            return Ok(Some(most).filter(|&n| n < texts));
+            return Ok(chunks_of(most, texts));
         }
         let (mut within, mut beyond) = (1, most);
         while beyond - within > 1 {
             let middle = within + (beyond - within) / 2;
             *if fits(middle)? { &mut within } else { &mut beyond } = middle;
         }
-        Ok(Some(within).filter(|&n| n < texts))
+        Ok(chunks_of(within, texts))
     }
+}
+
+/// Chunks of so many texts, if they are not all that there are.
+fn chunks_of(chunk: usize, texts: usize) -> Option<GraphParts> {
+    (chunk < texts).then_some(GraphParts::Texts(chunk))
 }
 
 /// A model whose scores of the batch are known.
@@ -166,7 +176,7 @@ impl Mean {
 }
 
 impl PartSums {
-    pub fn add(&mut self, cost: &Cost, lists: usize) {
+    pub fn add(&mut self, cost: &Cost) {
         match cost.weight {
             Some(weight) => {
                 self.weighted += cost.value * weight;
@@ -174,8 +184,8 @@ impl PartSums {
             }
             None => self.sum += cost.value,
         }
-        self.accuracy.add(cost.accuracy, lists as f64);
-        self.margin.add(cost.margin, lists as f64);
+        self.accuracy.add(cost.accuracy, cost.decisions as f64);
+        self.margin.add(cost.margin, cost.decisions as f64);
     }
 
     pub fn loss(&self) -> f64 {

@@ -124,7 +124,7 @@ impl Objective for RankedLists {
             Reduction::Sum | Reduction::None => None,
         };
         let (accuracy, margin) = (metrics.pairwise_accuracy, metrics.mean_margin);
-        Ok(BatchLoss { loss, accuracy, margin, weight })
+        Ok(BatchLoss { loss, accuracy, margin, decisions: metrics.pairs, weight })
     }
 
     fn needs_outputs_alone(&self) -> bool {

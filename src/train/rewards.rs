@@ -7,15 +7,22 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Trainer;
-use crate::{Error, RankedList, Result};
+use crate::{Error, Message, RankedList, Result};
 
 #[derive(Serialize)]
 struct Row<'a> {
     set: &'a str,
     /// Its number in the set, from 0.
     list: usize,
-    prompt: Option<&'a str>,
+    prompt: Option<Prompt<'a>>,
     responses: Vec<RowResponse<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Prompt<'a> {
+    Text(&'a str),
+    Messages(&'a [Message]),
 }
 
 #[derive(Serialize)]
@@ -27,7 +34,7 @@ struct RowResponse<'a> {
 
 impl Trainer {
     /// Writes the rewards of lists to a JSONL file, with their texts: `set`, `list` (its number, from
-    /// 0), `prompt` and `responses`, each with its `text`, `rank` and `reward`, best first. Lists
+    /// 0), `prompt` (a text or messages) and `responses`, each with its `text`, `rank` and `reward`, best first. Lists
     /// that are too long for the model are left out.
     ///
     /// # Errors
@@ -47,7 +54,9 @@ impl Trainer {
                 rank: response.rank(),
                 reward,
             });
-            Some(Row { set, list: number, prompt: list.prompt(), responses: responses.collect() })
+            let prompt = list.prompt().map(Prompt::Text);
+            let prompt = prompt.or_else(|| list.conversation().map(Prompt::Messages));
+            Some(Row { set, list: number, prompt, responses: responses.collect() })
         });
         let write = || -> std::io::Result<()> {
             let mut file = BufWriter::new(File::create(path)?);

@@ -62,6 +62,8 @@ impl<O: Objective> Run<'_, O> {
             };
             let model = self.scorer.model();
             let frozen = model.frozen_layers(part.mode);
+            // In a single epoch nothing comes again.
+            let frozen = frozen.filter(|_| self.config.epochs > 1);
             let cost = match frozen.filter(|_| self.objective.needs_outputs_alone()) {
                 Some(layers) => {
                     let examples: Vec<usize> = places.iter().map(|&at| batch[at]).collect();
@@ -75,7 +77,7 @@ impl<O: Objective> Run<'_, O> {
             if !cost.value.is_finite() {
                 return Ok(Outcome::Skipped(format!("the loss is {}", cost.value)));
             }
-            sums.add(&cost, places.len());
+            sums.add(&cost);
             sums.tokens += part.tokens.tokens();
         }
         if parts.len() > 1 && sums.weight > 0.0 {

@@ -21,6 +21,10 @@ use sorted::Sorter;
 /// Keys of which each of the sorters holds as many in memory: 4 MiB.
 const KEYS_IN_MEMORY: usize = 1 << 18;
 
+/// Longer lists are not looked into for contradictions: a line of a million responses has pairs for
+/// 8 TB.
+const LONGEST_COMPARED: usize = 1000;
+
 /// What is in training data, and in evaluation data beside them.
 ///
 /// It is written and read by serde, and shown as a table.
@@ -43,6 +47,15 @@ pub struct SplitReport {
     pub lists: u64,
     /// Lists that nothing is learned from: one response, or all of them tied.
     pub lists_without_pairs: u64,
+    /// Lists that were tokenised: all of them, or a sample. The next two are of these.
+    #[serde(default)]
+    pub lists_tokenized: u64,
+    /// Lists that are left out, since a response is longer than the model takes.
+    #[serde(default)]
+    pub lists_too_long: u64,
+    /// Lists whose prompt is cut from its left, to leave room for the responses.
+    #[serde(default)]
+    pub prompts_cut: u64,
     /// Responses of all lists.
     pub responses: u64,
     /// Pairs of which one response is better.
@@ -55,13 +68,16 @@ pub struct SplitReport {
     /// Pairs of two responses to one prompt, each counted once, that stand in both orders
     /// somewhere.
     pub contradictory_pairs: u64,
+    /// Lists of more than a thousand responses, whose pairs are too many to look for that.
+    #[serde(default)]
+    pub lists_not_compared: u64,
     /// Responses a list.
     pub responses_per_list: Option<Lengths>,
     /// Prompts in bytes of UTF-8; messages by their contents.
     pub prompt_bytes: Option<Lengths>,
     /// Responses in bytes of UTF-8; messages by their contents.
     pub response_bytes: Option<Lengths>,
-    /// Responses in tokens, if they were given.
+    /// Responses in tokens, of the lists that were tokenised and fit.
     pub response_tokens: Option<Lengths>,
     /// Spearman's correlation of quality and length in bytes, the mean over the lists that have
     /// one: above 0 if better responses are longer.
@@ -80,6 +96,17 @@ pub struct Overlap {
     pub prompts_in_training: u64,
 }
 
+/// What a tokenizer made of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokens<'a> {
+    /// It fits: the length of each response, in the order of [`RankedList::responses`].
+    Whole(&'a [usize]),
+    /// It fits, with its prompt cut.
+    PromptCut(&'a [usize]),
+    /// It does not fit.
+    TooLong,
+}
+
 /// Which data a list is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
@@ -91,9 +118,9 @@ pub enum Split {
 
 /// Makes a [`DataReport`] from lists that come one after another.
 ///
-/// Memory does not grow with the data: of each list, pair and prompt 128 bits are kept, sorted in
+/// Memory hardly grows with the data: of each list, pair and prompt 128 bits are kept, sorted in
 /// unnamed temporary files (16 bytes for each pair, up to 64 for each list), and compared at the
-/// end. That two different ones have the same 128 bits is not to be expected.
+/// end, when every 4 MiB of them take 64 KiB of memory. That two different ones have the same 128 bits is not to be expected.
 ///
 /// # Examples
 ///
@@ -150,20 +177,26 @@ impl Reporter {
         }
     }
 
-    /// Counts a list. `tokens` has the length of each response, in the order of
-    /// [`RankedList::responses`].
+    /// Counts a list, with what a tokenizer made of it if that is known.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidArgument`] if there are tokens, but not for each response; [`Error::Io`] if
     /// a temporary file cannot be written.
-    pub fn add(&mut self, split: Split, list: &RankedList, tokens: Option<&[usize]>) -> Result<()> {
-        if let Some(tokens) = tokens.filter(|tokens| tokens.len() != list.len()) {
-            return Err(Error::InvalidArgument(format!(
-                "there are token lengths of {} responses, but the list has {}",
-                tokens.len(),
-                list.len()
-            )));
+    pub fn add(
+        &mut self,
+        split: Split,
+        list: &RankedList,
+        tokens: Option<Tokens<'_>>,
+    ) -> Result<()> {
+        if let Some(Tokens::Whole(lengths) | Tokens::PromptCut(lengths)) = tokens {
+            if lengths.len() != list.len() {
+                return Err(Error::InvalidArgument(format!(
+                    "there are token lengths of {} responses, but the list has {}",
+                    lengths.len(),
+                    list.len()
+                )));
+            }
         }
         let of_list = self.keys.of_list(list);
         let (part, bit) = match split {
@@ -201,6 +234,10 @@ impl Reporter {
 struct Part {
     lists: u64,
     lists_without_pairs: u64,
+    lists_tokenized: u64,
+    lists_too_long: u64,
+    prompts_cut: u64,
+    lists_not_compared: u64,
     responses: u64,
     pairs: u64,
     tied_pairs: u64,
@@ -219,6 +256,10 @@ impl Part {
         Self {
             lists: 0,
             lists_without_pairs: 0,
+            lists_tokenized: 0,
+            lists_too_long: 0,
+            prompts_cut: 0,
+            lists_not_compared: 0,
             responses: 0,
             pairs: 0,
             tied_pairs: 0,
@@ -236,7 +277,7 @@ impl Part {
     fn add(
         &mut self,
         list: &RankedList,
-        tokens: Option<&[usize]>,
+        tokens: Option<Tokens<'_>>,
         keys: &Keys,
         of_list: &ListKeys,
     ) -> Result<()> {
@@ -245,7 +286,8 @@ impl Part {
         self.lists_without_pairs += u64::from(pairs == 0);
         self.responses += list.len() as u64;
         self.pairs += pairs;
-        self.tied_pairs += list.tied_pairs().count() as u64;
+        let responses = list.len() as u64;
+        self.tied_pairs += responses * responses.saturating_sub(1) / 2 - pairs;
         self.responses_per_list.add(list.len() as u64);
         if let Some(bytes) = prompt_bytes(list) {
             self.prompt_bytes.add(bytes as u64);
@@ -260,11 +302,21 @@ impl Part {
             .collect();
         bytes.iter().for_each(|&length| self.response_bytes.add(length as u64));
         self.by_bytes.add(correlation(list, &bytes)?);
-        if let Some(tokens) = tokens {
-            tokens.iter().for_each(|&length| self.response_tokens.add(length as u64));
-            self.by_tokens.add(correlation(list, tokens)?);
+        self.lists_tokenized += u64::from(tokens.is_some());
+        match tokens {
+            Some(Tokens::Whole(lengths) | Tokens::PromptCut(lengths)) => {
+                self.prompts_cut += u64::from(matches!(tokens, Some(Tokens::PromptCut(_))));
+                lengths.iter().for_each(|&length| self.response_tokens.add(length as u64));
+                self.by_tokens.add(correlation(list, lengths)?);
+            }
+            Some(Tokens::TooLong) => self.lists_too_long += 1,
+            None => {}
         }
         self.list_keys.push(of_list.list)?;
+        if list.len() > LONGEST_COMPARED {
+            self.lists_not_compared += 1;
+            return Ok(());
+        }
         list.pairs()
             .filter_map(|(winner, loser)| keys.of_pair(of_list, winner, loser))
             .try_for_each(|key| self.pair_keys.push(key))
@@ -274,6 +326,10 @@ impl Part {
         Ok(SplitReport {
             lists: self.lists,
             lists_without_pairs: self.lists_without_pairs,
+            lists_tokenized: self.lists_tokenized,
+            lists_too_long: self.lists_too_long,
+            prompts_cut: self.prompts_cut,
+            lists_not_compared: self.lists_not_compared,
             responses: self.responses,
             pairs: self.pairs,
             tied_pairs: self.tied_pairs,

@@ -24,9 +24,19 @@ impl fmt::Display for SplitReport {
         row(f, "lists", self.lists)?;
         row(f, "  without pairs", self.lists_without_pairs)?;
         row(f, "  that repeat another", self.duplicate_lists)?;
+        if self.lists_tokenized > 0 {
+            if self.lists_tokenized < self.lists {
+                row(f, "  tokenised, a sample", self.lists_tokenized)?;
+            }
+            row(f, "  too long, to be left out", self.lists_too_long)?;
+            row(f, "  with a prompt to be cut", self.prompts_cut)?;
+        }
         row(f, "responses", self.responses)?;
         row(f, "pairs", self.pairs)?;
         row(f, "  in both orders", self.contradictory_pairs)?;
+        if self.lists_not_compared > 0 {
+            row(f, "  not looked for in lists", self.lists_not_compared)?;
+        }
         row(f, "tied pairs", self.tied_pairs)?;
         for (name, correlation) in [
             ("better is longer, rho (bytes)", self.length_correlation_bytes),

@@ -62,9 +62,6 @@ pub(super) fn centering<'a>(lists: impl Iterator<Item = (List<'a>, f64)>) -> (f6
     for (list, weight) in lists {
         let first = slopes.len();
         slopes.resize(first + list.rewards.len(), 0.0);
-        if list.winners() == 0 {
-            continue;
-        }
         let own = &mut slopes[first..];
         value += weight * list_term(list, &mut below, |at, half| own[at] = 2.0 * weight * half);
     }

@@ -71,7 +71,9 @@ pub(super) fn forward(
         Reduction::MeanPairs => weight /= pairs as f64,
         Reduction::MeanPerList => {
             weight /= per_list.iter().filter(|&&pairs| pairs > 0).count() as f64;
-            batch.weights = Some(per_list.iter().map(|&pairs| 1.0 / pairs as f64).collect());
+            // A list without pairs has a weight too, which is finite: 0 times it is 0.
+            let weights = per_list.iter().map(|&pairs| 1.0 / pairs.max(1) as f64);
+            batch.weights = Some(weights.collect());
         }
         Reduction::None => return Ok(None),
     }
@@ -93,6 +95,9 @@ pub(super) fn forward(
         gradient[items.as_ref().map_or(at, |items| items[at])] = (weight * slope) as f32;
     }
     let gradient = Tensor::f_from_slice(&gradient)?;
-    let loss = analytic::scalar(rewards, &gradient, |loss| Ok(loss.f_fill_(value).map(|_| ())?))?;
+    let loss = analytic::scalar(rewards, &gradient, |loss| {
+        // Infinity, if f32 has no such number: libtorch refuses to convert it.
+        Ok(loss.f_fill_(f64::from(value as f32)).map(|_| ())?)
+    })?;
     Ok(Some(loss))
 }

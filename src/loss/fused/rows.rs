@@ -63,10 +63,10 @@ pub(super) fn rows<V: Lanes, const GRADIENT: bool>(
     let value = if Factored::holds(most - least, margin) {
         Factored::prepare::<V>(list.rewards, (least + most) / 2.0, margin, scratch);
         let largest = (most - least + margin).max(0.0);
-        pairs::<V, Factored, GRADIENT>(list, rows, largest, scratch)
+        pairs::<V, Factored, GRADIENT>(list, rows, margin, largest, scratch)
     } else {
-        Direct::prepare(list.rewards, margin, scratch);
-        pairs::<V, Direct, GRADIENT>(list, rows, 0.0, scratch)
+        Direct::prepare(list.rewards, scratch);
+        pairs::<V, Direct, GRADIENT>(list, rows, margin, 0.0, scratch)
     };
     if GRADIENT {
         for (to, from) in gradient.iter_mut().zip(&scratch.gradient) {
@@ -82,6 +82,7 @@ pub(super) fn rows<V: Lanes, const GRADIENT: bool>(
 fn pairs<V: Lanes, F: Form, const GRADIENT: bool>(
     list: List,
     rows: Range<usize>,
+    margin: f64,
     largest: f64,
     scratch: &mut Scratch,
 ) -> f64 {
@@ -95,6 +96,7 @@ fn pairs<V: Lanes, F: Form, const GRADIENT: bool>(
     let mut sum = Sum {
         product: LogProduct::new(2.0 * (largest + std::f64::consts::LN_2)),
         linear: V::all(0.0),
+        margin: V::all(margin),
     };
     let mut first = rows.start;
     while first < rows.end {
@@ -150,6 +152,7 @@ fn pairs<V: Lanes, F: Form, const GRADIENT: bool>(
 struct Sum<V> {
     product: LogProduct<V>,
     linear: V,
+    margin: V,
 }
 
 impl<V: Lanes> Sum<V> {
@@ -157,7 +160,8 @@ impl<V: Lanes> Sum<V> {
     #[inline(always)]
     fn add<F: Form, const GRADIENT: bool>(&mut self, winners: (f64, f64), losers: V) -> (V, V) {
         let one = V::all(1.0);
-        let (a, b) = (F::terms(winners.0, losers), F::terms(winners.1, losers));
+        let (a, b) =
+            (F::terms(winners.0, losers, self.margin), F::terms(winners.1, losers, self.margin));
         let (whole_a, whole_b) = (a.x.plus(one), b.x.plus(one));
         // (1 + a)(1 + b) − 1
         self.product.multiply(a.x.times_plus(whole_b, b.x));
@@ -184,7 +188,7 @@ trait Form {
     const NO_WINNER: f64;
     const NO_LOSER: f64;
 
-    fn terms<V: Lanes>(winner: f64, losers: V) -> Terms<V>;
+    fn terms<V: Lanes>(winner: f64, losers: V, margin: V) -> Terms<V>;
 }
 
 /// e^−z as a factor of the winner, e^(c − r_w + margin), times one of the loser, e^(r_l − c): an
@@ -218,7 +222,7 @@ impl Form for Factored {
     const NO_LOSER: f64 = 0.0;
 
     #[inline(always)]
-    fn terms<V: Lanes>(winner: f64, losers: V) -> Terms<V> {
+    fn terms<V: Lanes>(winner: f64, losers: V, _: V) -> Terms<V> {
         let x = losers.times(V::all(winner));
         Terms { x, share: x, linear: V::all(0.0) }
     }
@@ -228,12 +232,12 @@ impl Form for Factored {
 struct Direct;
 
 impl Direct {
-    fn prepare(rewards: &[f64], margin: f64, to: &mut Scratch) {
+    fn prepare(rewards: &[f64], to: &mut Scratch) {
         to.losers.clear();
         to.losers.extend_from_slice(rewards);
         to.losers.resize(rewards.len() + LANES, Direct::NO_LOSER);
         to.winners.clear();
-        to.winners.extend(rewards.iter().map(|reward| reward - margin));
+        to.winners.extend_from_slice(rewards);
     }
 }
 
@@ -242,8 +246,9 @@ impl Form for Direct {
     const NO_LOSER: f64 = f64::NEG_INFINITY;
 
     #[inline(always)]
-    fn terms<V: Lanes>(winner: f64, losers: V) -> Terms<V> {
-        let z = V::all(winner).minus(losers);
+    fn terms<V: Lanes>(winner: f64, losers: V, margin: V) -> Terms<V> {
+        // In this order: a large reward less a margin would be the reward.
+        let z = V::all(winner).minus(losers).minus(margin);
         let size = z.magnitude();
         // e^−708 in place of less is far below what can be told from zero.
         let limit = V::all(708.0);
