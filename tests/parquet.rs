@@ -119,21 +119,21 @@ fn nested_columns() {
 fn byte_arrays_are_texts_or_an_error_that_names_the_column() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.parquet");
-    let write = |name: &str, bytes: &'static [u8]| {
+    let write = |name: &str, value: &'static [&'static [u8]]| {
         let schema = format!(
             "message pairs {{ required binary chosen; required binary rejected; required binary \
              {name}; }}"
         );
         let columns =
-            vec![Column::Bytes(&[b"good"]), Column::Bytes(&[b"bad"]), Column::Bytes(&[bytes])];
+            vec![Column::Bytes(&[b"good"]), Column::Bytes(&[b"bad"]), Column::Bytes(value)];
         fs::write(&path, file(&schema, columns, Compression::UNCOMPRESSED)).unwrap();
     };
-    write("prompt", "señor".as_bytes());
+    write("prompt", &[b"se\xc3\xb1or"]);
     let expected = RankedList::new(["good", "bad"]).unwrap();
     assert_eq!(data::read(&path).unwrap(), [expected.clone().with_prompt("señor")]);
-    write("image", b"\x89PNG\xff");
+    write("image", &[b"\x89PNG\xff"]);
     assert_eq!(data::read(&path).unwrap(), [expected]);
-    write("prompt", b"\x89PNG\xff");
+    write("prompt", &[b"\x89PNG\xff"]);
     let error = data::read(&path).unwrap_err().to_string();
     assert!(error.contains("record:1: prompt: holds bytes that are not UTF-8"), "{error}");
 }
