@@ -6,12 +6,13 @@ use std::io::{BufRead, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use reward_model::model::Precision;
 use reward_model::tch::Device;
 use reward_model::text::{TokenizedList, TokenizedText, Tokenizer};
 use reward_model::{
-    model, BatchLoss, BoxError, Error, Evaluation, Event, Mode, Objective, Prepared, RankLoss,
-    RankedLists, Ranks, Reduction, Result, RewardModel, Schedule, Scorer, TokenBatch, TrainConfig,
-    Trainer,
+    parse_device, BatchLoss, BoxError, Error, Evaluation, Event, LoadOptions, Mode, Objective,
+    Prepared, RankLoss, RankedLists, Ranks, Reduction, Result, RewardModel, Schedule, Scorer,
+    TokenBatch, TrainConfig, Trainer, Transformer,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -28,6 +29,8 @@ struct Job {
     learning_rate: f64,
     dropout: bool,
     threads: u16,
+    /// Anything but a CPU computes in bf16.
+    device: Option<String>,
     /// To train for so many epochs, along a line after a warm-up, and score these lists.
     epochs: Option<u32>,
     held_out: Option<PathBuf>,
@@ -147,7 +150,10 @@ fn run(job: &Job) -> Result<(), BoxError> {
         seed: job.seed,
         ..TrainConfig::default()
     };
-    let model = model::load(&job.model, Device::Cpu)?;
+    let device = parse_device(job.device.as_deref().unwrap_or("cpu"))?;
+    let precision = if device == Device::Cpu { Precision::F32 } else { Precision::Bf16 };
+    let options = LoadOptions::on(device).with_precision(precision);
+    let model: Box<dyn RewardModel> = Box::new(Transformer::load(&job.model, &options)?);
     // Nothing is tokenised; a trainer has one all the same.
     let tokenizer = Tokenizer::train(["a"], 10)?;
 

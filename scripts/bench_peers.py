@@ -34,7 +34,7 @@ PACKAGES = ["torch==2.11.0", "transformers==4.57.6", "trl==1.16.0", "sentence-tr
 VOCABULARY = 4096
 LISTS_PER_STEP = {"decoder": 4, "minilm": 8}
 CHECK_STEPS = 3
-TOLERANCE = 1e-4
+TOLERANCE, BF16_TOLERANCE = 1e-4, 2e-2
 TICKS = os.sysconf("SC_CLK_TCK")
 # What others may take of a core while a turn is timed, and how often it is tried.
 DISTURBANCE, ATTEMPTS = 0.15, 3
@@ -48,21 +48,26 @@ SHAPES = {
     "skewed": {"lists": 32, "prompt": 32, "responses": [None] * 4, "trl": 32},
     # Nothing is trained: the best of N answers.
     "score": {"lists": 8, "prompt": 256, "responses": [64] * 16, "trl": 0},
+    # For a GPU, in bf16.
+    "gpu": {"lists": 32, "prompt": 512, "responses": [256] * 4, "trl": 0},
 }
+# Qwen2-0.5B: hidden size, queries, keys, inner size, layers.
+LARGE = (896, 896, 128, 4864, 24)
 NAMES = {"k2": "K=2, P=128, R=64", "k4": "K=4, P=128, R=64", "k8": "K=8, P=256, R=64",
          "skewed": "K=4, P=32, R=16 to 256",
-         "score": "scoring alone, K=16, P=256, R=64", "minilm": "all-MiniLM-L6-v2, SST-5"}
+         "score": "scoring alone, K=16, P=256, R=64", "minilm": "all-MiniLM-L6-v2, SST-5", "gpu": "Qwen2 0.5B, K=4, P=512, R=256, bf16"}
 PEERS = {"plain": "plain PyTorch loop, by length", "compiled": "the same, torch.compile",
          "trl": "TRL RewardTrainer", "shuffled": "plain PyTorch loop, shuffled",
          "cross_encoder": "CrossEncoder, RankNetLoss",
          "scoring": "transformers, a list as one padded batch"}
 DECODER_PEERS = ["plain", "compiled", "trl"]
 ENCODER_PEERS = ["plain", "shuffled", "cross_encoder"]
-ROW_PEERS = {"minilm": ENCODER_PEERS, "score": ["scoring"]}
+ROW_PEERS = {"minilm": ENCODER_PEERS, "score": ["scoring"], "gpu": ["plain", "compiled"]}
 # What is aimed at, of a row by its peer; "best" is the faster one of the plain loops.
 TARGETS = {
     "k2": {"trl": 1.5, "best": 1.5}, "k4": {"trl": 6, "best": 2.0}, "k8": {"trl": 24, "best": 3.2},
     "skewed": {"trl": 5, "best": 1.7}, "score": {"scoring": 3}, "minilm": {"plain": 1.2, "shuffled": 1.5},
+    "gpu": {"plain": 2},
 }
 
 
@@ -189,11 +194,26 @@ def read_tsv(path):
     return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+def needed_operations(shape):
+    """Of a list: forward and backward of what is needed of a large decoder, the prompt once, and in
+    the last layer keys and values of all tokens and the rest of those that are scored."""
+    hidden, queries, keys, inner, layers = LARGE
+    prompt, responses = shape["prompt"], shape["responses"]
+    tokens, scored = prompt + sum(responses), len(responses)
+    per_token = hidden * (2 * queries + 2 * keys) + 3 * hidden * inner
+    seen = prompt**2 / 2 + sum(prompt * length + length**2 / 2 for length in responses)
+    weights = ((layers - 1) * tokens * per_token + tokens * 2 * hidden * keys
+               + scored * (2 * hidden * queries + 3 * hidden * inner))
+    attention = 2 * queries * ((layers - 1) * seen + scored * prompt + sum(responses))
+    return 3 * 2 * (weights + attention)
+
+
 def prepare_decoder(python, row, common):
-    shape, model = SHAPES[row], WORK / "decoder"
+    large = row == "gpu"
+    shape, model = SHAPES[row], WORK / ("decoder-large" if large else "decoder")
     if not model.exists():
         job = write_job("make-decoder", peer="make_decoder", vocabulary=VOCABULARY, seed=7, threads=2,
-                        model=str(model), tokenizer=str(WORK / "numbers.json"))
+                        model=str(model), tokenizer=str(WORK / "numbers.json"), large=large)
         run_once(python, job)
     lists = WORK / f"{row}.jsonl"
     write_lines(lists, decoder_lists(shape))
@@ -269,6 +289,8 @@ def measure(row, peers, repeats, python, program, job, lists):
                 if not apart <= TOLERANCE:
                     sys.exit(f"bench_peers: {contender.name} computes something else")
                 continue
+            if "matrix_rate" in ready:
+                found["matrix_rate"] = ready["matrix_rate"]
             apart = max(abs(a - b) for a, b in zip(first["losses"], ready["losses"], strict=True))
             print(f"{row}: {contender.name}, {CHECK_STEPS} steps on the same lists: losses "
                   + ", ".join(f"{loss:.6f}" for loss in ready["losses"])
@@ -278,7 +300,8 @@ def measure(row, peers, repeats, python, program, job, lists):
             # An empty query is a token more; a trainer logs rounded losses.
             norms = max(abs(a / b - 1) for a, b in zip(ready["norms"], first["norms"], strict=True))
             apart = max(apart, norms)
-            if contender.name != "cross_encoder" and not apart <= TOLERANCE:
+            tolerance = TOLERANCE if job.get("device", "cpu") == "cpu" else BF16_TOLERANCE
+            if contender.name != "cross_encoder" and not apart <= tolerance:
                 sys.exit(f"bench_peers: {contender.name} computes something else: {apart:.1e} apart")
             if "micro" in ready:
                 print(f"{row}: {contender.name} is best with {ready['micro']} "
@@ -295,6 +318,11 @@ def measure(row, peers, repeats, python, program, job, lists):
     found["others"] = max(contender.others for contender in running)
     if found["others"] > DISTURBANCE:
         print(f"{row}: DISTURBED: others took up to {found['others']:.2f} of a core", flush=True)
+    if "matrix_rate" in found:
+        lists_per_second = statistics.median(found["speeds"]["ours"])
+        share = needed_operations(SHAPES[row]) * lists_per_second / found["matrix_rate"]
+        print(f"{row}: {found['matrix_rate'] / 1e12:.0f} TFLOP/s in products of bf16 matrices, of which "
+              f"ours needs {share:.2f}", flush=True)
     return found
 
 
@@ -336,6 +364,8 @@ def accuracy(job, python, program):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     rows = [*SHAPES, "minilm"]
+    parser.add_argument("--device", default="cpu", help="such as cuda: then the row gpu alone, in bf16, "
+                        "for an environment and a build with CUDA")
     parser.add_argument("--only", metavar="ROW", action="append", choices=rows,
                         help=f"one of {', '.join(rows)}; may be given again")
     parser.add_argument("--peers", metavar="PEER,...", help=f"of {', '.join(PEERS)}")
@@ -349,14 +379,16 @@ def main():
     parser.add_argument("--accuracy", action="store_true",
                         help="an epoch of SST-5 each and its held-out accuracy, instead of the table")
     arguments = parser.parse_args()
+    rows = ["gpu"] if arguments.device != "cpu" else [row for row in rows if row != "gpu"]
     WORK.mkdir(parents=True, exist_ok=True)
     python, program = environment(arguments.python), ours()
-    common = {"threads": arguments.threads, "seed": 7, "check_steps": CHECK_STEPS}
+    common = {"threads": arguments.threads, "seed": 7, "check_steps": CHECK_STEPS,
+              "device": arguments.device}
     ENVIRONMENT["OMP_NUM_THREADS"] = str(arguments.threads)
 
     if arguments.accuracy:
         return accuracy(prepare_minilm(python, arguments, common)[0], python, program)
-    if not arguments.only and not arguments.data:
+    if "minilm" in rows and not arguments.only and not arguments.data:
         print("bench_peers: no minilm row: --data or REWARD_MODEL_DATA names no folder")
         rows.remove("minilm")
     wanted = arguments.peers.split(",") if arguments.peers else list(PEERS)

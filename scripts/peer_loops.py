@@ -14,6 +14,8 @@ from pathlib import Path
 
 import torch
 
+# Where everything is computed: a job may name another device, on which matrices are then bf16.
+DEVICE = "cpu"
 BETAS, EPSILON, DECAY, CLIP = (0.9, 0.999), 1e-8, 0.01, 1.0
 
 
@@ -34,7 +36,7 @@ def load(job):
 
     model = AutoModelForSequenceClassification.from_pretrained(
         job["model"], attn_implementation="sdpa", dtype=torch.float32)
-    return model.train()
+    return model.to(DEVICE).train()
 
 
 def set_dropout(model, on):
@@ -55,21 +57,42 @@ def rows(texts):
     ids = torch.zeros(len(texts), int(lengths.max()), dtype=torch.long)
     for row, text in zip(ids, texts):
         row[: len(text)] = torch.tensor(text)
-    return ids, lengths
+    return ids.to(DEVICE), lengths.to(DEVICE)
+
+
+def precision():
+    """f32, or what autocast makes of it with bf16 on a GPU."""
+    return torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE != "cpu")
+
+
+def matrix_rate():
+    """The product of two square bf16 matrices, in operations per second: what a GPU can do."""
+    size, times = 8192, []
+    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
+    for _ in range(20):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ b
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / sorted(times)[len(times) // 2]
 
 
 def decoder_scores(model):
     def scores(ids, lengths):
         # Padding comes last, so a causal model needs no mask: the faster way.
-        hidden = model.model(input_ids=ids, attention_mask=None, use_cache=False).last_hidden_state
-        return model.score(hidden[torch.arange(len(lengths)), lengths - 1]).squeeze(-1)
+        with precision():
+            hidden = model.model(input_ids=ids, attention_mask=None,
+                                 use_cache=False).last_hidden_state
+        last = hidden[torch.arange(len(lengths), device=DEVICE), lengths - 1]
+        return model.score(last.float()).squeeze(-1)
 
     return scores
 
 
 def encoder_scores(model):
     def scores(ids, lengths):
-        mask = (torch.arange(ids.shape[1]) < lengths[:, None]).long()
+        mask = (torch.arange(ids.shape[1], device=DEVICE) < lengths[:, None]).long()
         return model(input_ids=ids, attention_mask=mask).logits.squeeze(-1)
 
     return scores
@@ -83,7 +106,8 @@ def pair_loss(scores, sizes):
         winners.append(pairs[:, 0])
         losers.append(pairs[:, 1])
         start += size
-    margins = scores[torch.cat(winners)] - scores[torch.cat(losers)]
+    winners, losers = torch.cat(winners).to(DEVICE), torch.cat(losers).to(DEVICE)
+    margins = scores[winners] - scores[losers]
     return -torch.nn.functional.logsigmoid(margins).mean()
 
 
@@ -159,8 +183,9 @@ def plain(job, compiled=False):
         loop.choose(made, job["lists_per_step"])
     for batch in made():
         loop.step(batch)
+    rate = {"matrix_rate": matrix_rate()} if DEVICE != "cpu" else {}
     say(losses=[loss for loss, _ in checked], norms=[norm for _, norm in checked],
-        micro=loop.micro)
+        micro=loop.micro, **rate)
     for _ in sys.stdin:
         start = time.perf_counter()
         for batch in made():
@@ -358,11 +383,20 @@ def cross_encoder(job):
 
 
 def make_decoder(job):
-    """A Llama with random weights, and a tokenizer of numbers, which trainers want to see."""
+    """A decoder with random weights, and a tokenizer of numbers, which trainers want to see."""
     import tokenizers
-    from transformers import LlamaConfig, LlamaForSequenceClassification
+    from transformers import (LlamaConfig, LlamaForSequenceClassification, Qwen2Config,
+                              Qwen2ForSequenceClassification)
 
     torch.manual_seed(job["seed"])
+    if job.get("large"):
+        # That of Qwen2-0.5B.
+        config = Qwen2Config(
+            vocab_size=151936, hidden_size=896, num_hidden_layers=24, num_attention_heads=14,
+            num_key_value_heads=2, intermediate_size=4864, max_position_embeddings=32768,
+            num_labels=1, pad_token_id=0, bos_token_id=1, eos_token_id=1)
+        Qwen2ForSequenceClassification(config).save_pretrained(job["model"])
+        return
     config = LlamaConfig(
         vocab_size=job["vocabulary"], hidden_size=256, num_hidden_layers=6, num_attention_heads=4,
         intermediate_size=688, max_position_embeddings=1024, num_labels=1, pad_token_id=0,
@@ -389,6 +423,8 @@ def make_encoder(job):
 def main():
     job = json.loads(Path(sys.argv[1]).read_text())
     torch.set_num_threads(job["threads"])
+    global DEVICE
+    DEVICE = job.get("device", "cpu")
     globals()[job["peer"]](job)
 
 

@@ -14,6 +14,71 @@ use crate::{Error, Result, TokenBatch};
 ///
 /// [`RankedLists`](crate::RankedLists) is what reward models are trained for; fine-tuning for
 /// another task is the same act with another objective and another output layer.
+///
+/// ```
+/// use reward_model::tch::{Device, Kind, Tensor};
+/// use reward_model::text::{Limits, Tokenizer};
+/// use reward_model::{
+///     BatchLoss, EncoderConfig, Evaluation, Mode, Objective, Prepared, RankedList, RankedLists,
+///     Ranks, Result, RewardModel, Scorer, TokenBatch, TrainConfig, Trainer, Transformer,
+/// };
+///
+/// /// The best response of a list is to be told from all others at once: −log softmax(r)₁. The rest
+/// /// is as for ranked lists.
+/// struct BestOf(RankedLists);
+///
+/// impl Objective for BestOf {
+///     type Example = RankedList;
+///     type Target = Ranks;
+///     type Evaluation = Evaluation;
+///
+///     fn prepare(&self, tokenizer: &Tokenizer, lists: &[RankedList]) -> Result<Prepared<Ranks>> {
+///         self.0.prepare(tokenizer, lists)
+///     }
+///     fn loss(
+///         &self,
+///         model: &dyn RewardModel,
+///         batch: &TokenBatch,
+///         _: &[&Ranks],
+///         mode: Mode,
+///     ) -> Result<BatchLoss> {
+///         let rewards = model.forward(batch, mode)?.f_view([-1])?;
+///         let of_list = |list| -> Result<Tensor> {
+///             // Best first.
+///             let texts = batch.list(list);
+///             let rewards = rewards.f_narrow(0, texts.start as i64, texts.len() as i64)?;
+///             Ok(rewards.f_log_softmax(0, Kind::Float)?.f_get(0)?.f_neg()?)
+///         };
+///         let losses = (0..batch.lists()).map(of_list).collect::<Result<Vec<_>>>()?;
+///         let mean = Tensor::f_stack(&losses, 0)?.f_mean(Kind::Float)?;
+///         Ok(BatchLoss::mean_of(losses.len(), mean))
+///     }
+///     fn evaluate(&self, scorer: &Scorer, lists: &[RankedList]) -> Result<Evaluation> {
+///         self.0.evaluate(scorer, lists)
+///     }
+///     fn merit(&self, evaluation: &Evaluation) -> Option<f64> {
+///         self.0.merit(evaluation)
+///     }
+/// }
+///
+/// let lists = [RankedList::new(["so good", "fair", "so bad"])?, RankedList::new(["good", "bad"])?];
+/// let tokenizer = Tokenizer::train(["so good", "fair", "so bad"], 100)?.with_limits(Limits::new(16))?;
+/// let config = EncoderConfig {
+///     vocab_size: tokenizer.vocab_size() as i64,
+///     hidden_size: 16,
+///     num_hidden_layers: 1,
+///     num_attention_heads: 2,
+///     intermediate_size: 32,
+///     ..EncoderConfig::default()
+/// };
+/// let model = Transformer::random(config, 7, Device::Cpu)?;
+/// let config = TrainConfig { epochs: 20, learning_rate: 1e-2, ..TrainConfig::default() };
+/// let mut trainer = Trainer::new(Box::new(model), tokenizer, config)?;
+/// let objective = BestOf(RankedLists { loss: trainer.config().loss });
+/// let evaluation = trainer.fit(&objective, &lists, &lists, &mut |_| Ok(()))?;
+/// assert_eq!(evaluation.metrics.top1, Some(1.0));
+/// # Ok::<(), reward_model::Error>(())
+/// ```
 pub trait Objective: Sync {
     /// One piece of training data.
     type Example: Clone + Send + Sync;
