@@ -1,6 +1,7 @@
 //! A run in a terminal: a bar while it trains, and a line for each evaluation.
 
 use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
@@ -136,7 +137,8 @@ impl Progress {
         self.bar.set_length(data.len() as u64);
         self.bar.set_position(0);
         self.bar.reset_eta();
-        Watched { data, bar: self.bar.clone() }
+        let told = self.plain.filter(|_| !self.quiet).map(|_| Mutex::new(Instant::now()));
+        Watched { data, what, bar: self.bar.clone(), told }
     }
 
     fn step(&mut self, step: &Step) {
@@ -158,9 +160,11 @@ impl Progress {
         );
         self.bar.set_position(step.step);
         if self.plain.is_some_and(|last| last.elapsed() >= PLAIN_EVERY) {
-            let left = HumanDuration(self.bar.eta());
             let of = self.bar.length().unwrap_or(0);
-            eprintln!("step {}/{of}  {message}  {left} left", step.step);
+            // Zero until it can be told.
+            let eta = Some(self.bar.eta()).filter(|eta| !eta.is_zero());
+            let left = eta.map_or(String::new(), |eta| format!("  {} left", HumanDuration(eta)));
+            eprintln!("step {}/{of}  {message}{left}", step.step);
             self.plain = Some(Instant::now());
         }
         self.bar.set_message(message);
@@ -181,10 +185,13 @@ impl Progress {
 
 type Lists = dyn Dataset<RankedList>;
 
-/// Data that moves a bar whenever a list is read.
+/// Data that moves a bar whenever a list is read, or is told of in lines where there is none.
 pub struct Watched<'a> {
     data: &'a Lists,
+    what: &'static str,
     bar: ProgressBar,
+    /// When a line was last written.
+    told: Option<Mutex<Instant>>,
 }
 
 impl Dataset<RankedList> for Watched<'_> {
@@ -194,6 +201,15 @@ impl Dataset<RankedList> for Watched<'_> {
 
     fn get(&self, index: usize) -> Result<RankedList> {
         self.bar.inc(1);
+        let (read, all) = (self.bar.position(), self.data.len() as u64);
+        // Once all are read they are read again, for steps, which are told of elsewhere.
+        if let Some(told) = self.told.as_ref().filter(|_| read < all) {
+            let mut last = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.elapsed() >= PLAIN_EVERY {
+                eprintln!("{read} of {all} lists {}", self.what);
+                *last = Instant::now();
+            }
+        }
         self.data.get(index)
     }
 }

@@ -139,7 +139,8 @@ pub struct Arguments {
     /// Threads to compute with [default: all]
     #[arg(long, value_name = "N")]
     pub threads: Option<u16>,
-    /// Change the head so that rewards on the training data have mean 0 and standard deviation 1
+    /// Change the head so that rewards on the training data have mean 0 and standard deviation 1; what
+    /// is recorded of the run, report.html too, is of rewards as they were before
     #[arg(long)]
     pub normalize: bool,
     /// Print the result alone
