@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use reward_model::tch::Device;
-use reward_model::text::{Limits, Tokenizer};
+use reward_model::text::{Limits, TokenizedList, TokenizedText, Tokenizer};
 use reward_model::{
     DecoderConfig, EncoderConfig, ModelConfig, RankedList, Scorer, TrainConfig, Trainer,
     Transformer,
@@ -48,6 +48,46 @@ fn bert() -> ModelConfig {
 fn rewards(scorer: &Scorer) -> Vec<f64> {
     let scores = scorer.score(&lists()).unwrap();
     scores.into_iter().flat_map(|list| list.unwrap()).map(f64::from).collect()
+}
+
+/// More tokens than go through the model together: each batch of its texts has the prompt anew.
+#[test]
+fn a_long_list_is_scored_as_its_texts_are() {
+    let vocab_size = tokenizer().vocab_size() as i64;
+    let config = DecoderConfig {
+        vocab_size,
+        hidden_size: 16,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        intermediate_size: Some(32),
+        initializer_range: 0.2,
+        ..DecoderConfig::default()
+    };
+    let model = Transformer::random(config, 1, Device::Cpu).unwrap();
+    let scorer = Scorer::new(Box::new(model), tokenizer()).unwrap();
+    let id = |n: usize| (n * 7919 % vocab_size as usize) as u32;
+    let prompt: Vec<u32> = (0..50).map(id).collect();
+    let list = |texts: usize, length: usize| {
+        let text = |t: usize| {
+            let own = (0..length + t % 5).map(|n| id(n * 31 + t * 17 + 1));
+            let ids: Vec<u32> = prompt.iter().copied().chain(own).collect();
+            TokenizedText::new(ids.clone(), vec![0; ids.len()], prompt.len()).unwrap()
+        };
+        let mut list = TokenizedList::default();
+        list.texts = (0..texts).map(text).collect();
+        list
+    };
+    // Some 13 000 tokens, and a text that is too long for a batch by itself.
+    let (long, short, huge) = (list(400, 30), list(3, 20), list(2, 9000));
+    let together = scorer.score_tokenized_lists(&[&long, &short, &huge]).unwrap();
+    let texts: Vec<&TokenizedText> =
+        [&long, &short, &huge].into_iter().flat_map(|list| &list.texts).collect();
+    let apart = scorer.score_tokenized(&texts).unwrap();
+    assert_eq!(together.len(), 405);
+    for (together, apart) in together.iter().zip(&apart) {
+        assert!((together - apart).abs() < 1e-5, "{together} is not {apart}");
+    }
+    assert!(apart.iter().any(|reward| (reward - apart[0]).abs() > 1e-2));
 }
 
 fn moments(values: &[f64]) -> (f64, f64) {
