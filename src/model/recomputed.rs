@@ -68,9 +68,10 @@ impl<'a> Recomputed<'a> {
             scores
         };
         let mut flowing = checked(gradient(&scores)?, &scores)?;
+        let lowest = self.lowest_wanted();
         for number in (self.layers().start..=self.layers().end).rev() {
             let Some(x) = inputs.pop() else { break };
-            let wanted = self.is_wanted(number);
+            let wanted = number >= lowest;
             let x = x.f_detach()?.f_set_requires_grad(wanted)?;
             let y = match number == self.layers().end {
                 true => self.scores_of(&x)?,
@@ -89,17 +90,17 @@ impl<'a> Recomputed<'a> {
         Ok(scores)
     }
 
-    /// Whether the gradient of what goes into a layer leads to a parameter.
-    fn is_wanted(&self, layer: usize) -> bool {
-        let below = |(name, parameter): &(String, Tensor)| {
-            parameter.requires_grad()
-                && match names::part(name, self.model.config()) {
-                    Part::Layer(number) => number < layer,
-                    Part::Embeddings | Part::Other => true,
-                    _ => false,
-                }
+    /// The lowest layer, from 0, whose input's gradient leads to a parameter.
+    fn lowest_wanted(&self) -> usize {
+        let above = |(name, parameter): &(String, Tensor)| match (
+            parameter.requires_grad(),
+            names::part(name, self.model.config()),
+        ) {
+            (true, Part::Layer(number)) => number + 1,
+            (true, Part::Embeddings | Part::Other) => 0,
+            _ => usize::MAX,
         };
-        self.model.named().iter().any(below)
+        self.model.named().iter().map(above).min().unwrap_or(usize::MAX)
     }
 }
 
