@@ -131,10 +131,9 @@ fn what_will_be_left_out_or_cut_is_counted() {
         Some((4, 7))
     );
     let table = report.to_string();
-    for line in ["tokenised, a sample             4", "too long, to be left out        2"] {
-        let found = table.split_whitespace().collect::<Vec<_>>().join(" ");
-        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert!(found.contains(&line), "{table}");
+    let table = table.split_whitespace().collect::<Vec<_>>().join(" ");
+    for line in ["tokenised, a sample 4", "too long, to be left out 2", "a prompt to be cut 1"] {
+        assert!(table.contains(line), "{table}");
     }
 }
 

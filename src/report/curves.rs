@@ -200,3 +200,21 @@ impl Picture for Curves {
 fn set_ink(index: usize) -> RGBColor {
     ink::SETS[index % ink::SETS.len()]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_ends_at_a_bound_that_no_figure_is_beyond() {
+        let picture = |figures: [f64; 3]| {
+            let points = figures.into_iter().enumerate().map(|(step, y)| (step as f64, y));
+            let curves = Curves::new("", points, false, Vec::new()).unwrap();
+            curves.within((0.0, f64::INFINITY)).y
+        };
+        assert_eq!(picture([0.7, 0.02, 0.01]).0, 0.0);
+        // A loss that is negative, as the sigmoid pair function's.
+        let (low, high) = picture([-0.98, -0.5, -0.03]);
+        assert!(low < -0.98 && high > -0.03, "{low} {high}");
+    }
+}
