@@ -2,8 +2,9 @@
 //! people write on libtorch, in one run: `cargo bench --bench rank_loss -- --threads 2 --seconds 4`.
 //!
 //! All compute the same sum over the same batch of random lists of K responses, and their values
-//! and gradients are compared before anything is timed. Rounds alternate between them; a figure is
-//! the median over rounds, of a batch. "Held" is what stays allocated between forward and backward:
+//! and gradients are compared before anything is timed. Every round takes them in another order, since
+//! whoever comes after his like finds libtorch's code in the cache; a figure is the median over rounds,
+//! of a batch. "Held" is what stays allocated between forward and backward:
 //! the result and all that the graph keeps for the backward pass. "Peak" is how far the process's
 //! resident memory rises in a round, which tells of long lists only; what comes from pages that the
 //! allocator has kept is not seen.
@@ -85,9 +86,11 @@ fn main() -> Result<()> {
         compare(&rewards)?;
         let mut samples = CONTENDERS.map(|_| Samples::default());
         let started = Instant::now();
+        let mut order = [0, 1, 2, 3, 4];
         while started.elapsed() < budget {
-            for ((_, loss), samples) in CONTENDERS.iter().zip(&mut samples) {
-                samples.round(*loss, &rewards)?;
+            shuffle(&mut order);
+            for at in order {
+                samples[at].round(CONTENDERS[at].1, &rewards)?;
             }
         }
         let fastest = median(&samples[0].both);
@@ -106,6 +109,14 @@ fn main() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Another order.
+fn shuffle(order: &mut [usize]) {
+    for last in (1..order.len()).rev() {
+        let other = Tensor::randint(last as i64 + 1, [1], (Kind::Int64, Device::Cpu));
+        order.swap(last, other.int64_value(&[0]) as usize);
+    }
 }
 
 #[derive(Default)]

@@ -304,10 +304,12 @@ impl RankLoss {
                 lists.items()
             )));
         }
-        let rewards = rewards.f_to_kind(compute_kind(rewards)?)?;
+        let kind = compute_kind(rewards)?;
+        let converted = (rewards.f_kind()? != kind).then(|| rewards.f_to_kind(kind)).transpose()?;
+        let rewards = converted.as_ref().unwrap_or(rewards);
         match self.kernel {
-            Kernel::Pairwise(function) => self.pairwise_loss(function, &rewards, lists),
-            Kernel::PlackettLuce => self.list_wise_loss(&rewards, lists),
+            Kernel::Pairwise(function) => self.pairwise_loss(function, rewards, lists),
+            Kernel::PlackettLuce => self.list_wise_loss(rewards, lists),
         }
     }
 

@@ -81,7 +81,10 @@ impl RankLoss {
         if !gradient.defined() {
             return Ok(total);
         }
-        analytic::scalar(rewards, &gradient, |loss| Ok(loss.f_copy_(&total)?))
+        analytic::scalar(rewards, &gradient, |loss| {
+            let _no_grad = tch::no_grad_guard();
+            Ok(loss.f_copy_(&total)?)
+        })
     }
 
     /// What each pair costs.

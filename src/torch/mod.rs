@@ -28,4 +28,4 @@ pub(crate) use random::seeded;
 pub(crate) use tensor::checksum;
 #[cfg(feature = "models")]
 pub(crate) use tensor::to_vec_f32;
-pub(crate) use tensor::{compute_kind, upload, upload_indices};
+pub(crate) use tensor::{compute_kind, overwrite, upload, upload_indices};

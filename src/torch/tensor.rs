@@ -29,6 +29,17 @@ pub(crate) fn compute_kind(tensor: &Tensor) -> Result<Kind> {
     }
 }
 
+/// Writes over the value of an f32 scalar on a CPU, as `fill_` does but for its microseconds (and for
+/// an infinity, which that refuses to make of a number). What a graph has saved must not be the scalar.
+pub(crate) fn overwrite(scalar: &mut Tensor, value: f32) -> Result<()> {
+    if scalar.device() != Device::Cpu || scalar.f_kind()? != Kind::Float || scalar.numel() != 1 {
+        return Err(Error::InvalidArgument("not an f32 scalar on a CPU".into()));
+    }
+    // SAFETY: the one f32 of a tensor in the host's memory, which the caller has for himself.
+    unsafe { scalar.data_ptr().cast::<f32>().write(value) };
+    Ok(())
+}
+
 /// The values of a tensor, row by row, as f32 on the host.
 #[cfg(feature = "models")]
 pub(crate) fn to_vec_f32(tensor: &Tensor) -> Result<Vec<f32>> {

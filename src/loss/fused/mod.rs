@@ -16,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use self::parallel::{Batch, Cost};
 use super::{analytic, Lists, Reduction};
+use crate::torch::overwrite;
 use crate::Result;
 
 /// What a pair costs, log(1 + e^−z) + centering · (r_w + r_l)² with z = scale · (r_w − r_l) − margin,
@@ -95,9 +96,7 @@ pub(super) fn forward(
         gradient[items.as_ref().map_or(at, |items| items[at])] = (weight * slope) as f32;
     }
     let gradient = Tensor::f_from_slice(&gradient)?;
-    let loss = analytic::scalar(rewards, &gradient, |loss| {
-        // Infinity, if f32 has no such number: libtorch refuses to convert it.
-        Ok(loss.f_fill_(f64::from(value as f32)).map(|_| ())?)
-    })?;
+    // Infinity, if f32 has no such number.
+    let loss = analytic::scalar(rewards, &gradient, |loss| overwrite(loss, value as f32))?;
     Ok(Some(loss))
 }
