@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use reward_model::model::Precision;
-use reward_model::tch::Device;
+use reward_model::tch::{Cuda, Device, Kind, Tensor};
 use reward_model::text::{TokenizedList, TokenizedText, Tokenizer};
 use reward_model::{
     parse_device, BatchLoss, BoxError, Error, Evaluation, Event, LoadOptions, Mode, Objective,
@@ -137,6 +137,24 @@ fn score(
     Ok(())
 }
 
+/// Operations a second of square matrices' products, in the dtype of the layers: what the device can
+/// do, at this moment.
+fn matrix_rate(device: Device) -> Result<f64> {
+    let (size, kind) =
+        if device == Device::Cpu { (1024, Kind::Float) } else { (8192, Kind::BFloat16) };
+    let random = || Ok::<_, Error>(Tensor::f_randn([size, size], (kind, device))?);
+    let (a, b) = (random()?, random()?);
+    let mut times = Vec::new();
+    for _ in 0..21 {
+        let start = Instant::now();
+        // A number that is read is a product that is done.
+        let _ = a.f_matmul(&b)?.f_get(0)?.f_double_value(&[0])?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(2.0 * (size as f64).powi(3) / times[times.len() / 2])
+}
+
 fn run(job: &Job) -> Result<(), BoxError> {
     let lists = lists(&job.lists)?;
     let config = TrainConfig {
@@ -197,7 +215,13 @@ fn run(job: &Job) -> Result<(), BoxError> {
         }
         say(&match step.step / steps {
             1 => json!({"losses": losses, "norms": norms}),
-            _ => json!({"seconds": start.elapsed().as_secs_f64(), "loss": step.loss}),
+            _ => {
+                if let Device::Cuda(index) = device {
+                    Cuda::synchronize(index as i64);
+                }
+                let seconds = start.elapsed().as_secs_f64();
+                json!({"seconds": seconds, "matrix_rate": matrix_rate(device)?})
+            }
         });
         if requests.next().is_none() {
             return Err(Error::Interrupted);

@@ -51,8 +51,8 @@ SHAPES = {
     # For a GPU, in bf16.
     "gpu": {"lists": 32, "prompt": 512, "responses": [256] * 4, "trl": 0},
 }
-# Qwen2-0.5B: hidden size, queries, keys, inner size, layers.
-LARGE = (896, 896, 128, 4864, 24)
+# Hidden size, queries, keys, inner size, layers: the decoder of most rows, and Qwen2-0.5B.
+SMALL, LARGE = (256, 256, 256, 688, 6), (896, 896, 128, 4864, 24)
 NAMES = {"k2": "K=2, P=128, R=64", "k4": "K=4, P=128, R=64", "k8": "K=8, P=256, R=64",
          "skewed": "K=4, P=32, R=16 to 256",
          "score": "scoring alone, K=16, P=256, R=64", "minilm": "all-MiniLM-L6-v2, SST-5", "gpu": "Qwen2 0.5B, K=4, P=512, R=256, bf16"}
@@ -129,6 +129,8 @@ class Contender:
 
     def __init__(self, name, command):
         self.name, self.seconds, self.others = name, [], 0.0
+        # Operations a second of matrix products, after each pass; of ours.
+        self.rates = []
         self.log = WORK / f"{name}.log"
         with open(self.log, "w") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -149,14 +151,15 @@ class Contender:
             others, start = busy() - used(self.process.pid), time.monotonic()
             self.process.stdin.write("go\n")
             self.process.stdin.flush()
-            seconds = self.answer()["seconds"]
+            answer = self.answer()
             others = (busy() - used(self.process.pid) - others) / (time.monotonic() - start)
             if others <= DISTURBANCE:
                 break
             print(f"{self.name}: others take {others:.2f} of a core", file=sys.stderr)
             if attempt < ATTEMPTS - 1:
                 time.sleep(5)
-        self.seconds.append(seconds)
+        self.seconds.append(answer["seconds"])
+        self.rates.append(answer.get("matrix_rate"))
         self.others = max(self.others, others)
 
     def end(self):
@@ -194,11 +197,12 @@ def read_tsv(path):
     return [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def needed_operations(shape):
-    """Of a list: forward and backward of what is needed of a large decoder, the prompt once, and in
-    the last layer keys and values of all tokens and the rest of those that are scored."""
-    hidden, queries, keys, inner, layers = LARGE
-    prompt, responses = shape["prompt"], shape["responses"]
+def needed_operations(row, texts):
+    """Of a list: forward and backward of what is needed of a decoder, the prompt once, and in the last
+    layer keys and values of all tokens and the rest of those that are scored."""
+    hidden, queries, keys, inner, layers = LARGE if row == "gpu" else SMALL
+    prompt = SHAPES[row]["prompt"]
+    responses = [len(text) - prompt for text in texts]
     tokens, scored = prompt + sum(responses), len(responses)
     per_token = hidden * (2 * queries + 2 * keys) + 3 * hidden * inner
     seen = prompt**2 / 2 + sum(prompt * length + length**2 / 2 for length in responses)
@@ -289,8 +293,6 @@ def measure(row, peers, repeats, python, program, job, lists):
                 if not apart <= TOLERANCE:
                     sys.exit(f"bench_peers: {contender.name} computes something else")
                 continue
-            if "matrix_rate" in ready:
-                found["matrix_rate"] = ready["matrix_rate"]
             apart = max(abs(a - b) for a, b in zip(first["losses"], ready["losses"], strict=True))
             print(f"{row}: {contender.name}, {CHECK_STEPS} steps on the same lists: losses "
                   + ", ".join(f"{loss:.6f}" for loss in ready["losses"])
@@ -318,11 +320,16 @@ def measure(row, peers, repeats, python, program, job, lists):
     found["others"] = max(contender.others for contender in running)
     if found["others"] > DISTURBANCE:
         print(f"{row}: DISTURBED: others took up to {found['others']:.2f} of a core", flush=True)
-    if "matrix_rate" in found:
-        lists_per_second = statistics.median(found["speeds"]["ours"])
-        share = needed_operations(SHAPES[row]) * lists_per_second / found["matrix_rate"]
-        print(f"{row}: {found['matrix_rate'] / 1e12:.0f} TFLOP/s in products of bf16 matrices, of which "
-              f"ours needs {share:.2f}", flush=True)
+    if row in SHAPES and not job.get("score"):
+        with open(job["lists"]) as file:
+            operations = sum(needed_operations(row, json.loads(line)) for line in file)
+        shares = [operations / seconds / rate for seconds, rate
+                  in zip(running[0].seconds, running[0].rates, strict=True)]
+        rate = statistics.median(running[0].rates)
+        found |= {"matrix_rate": rate, "matrix_shares": shares}
+        print(f"{row}: square matrices' products make {rate / 1e9:.0f} GFLOP/s here; what ours needs, at "
+              f"the rate after each pass, is {statistics.median(shares):.2f} of its time "
+              f"({min(shares):.2f} to {max(shares):.2f})", flush=True)
     return found
 
 
@@ -395,7 +402,7 @@ def main():
     path, results = HOME / "results.json", {}
     if arguments.only and path.exists():
         results = {found["row"]: found for found in json.loads(path.read_text())}
-    for row in arguments.only or rows:
+    for row in [row for row in rows if row in (arguments.only or rows)]:
         if row == "minilm":
             job, lists = prepare_minilm(python, arguments, common)
         else:

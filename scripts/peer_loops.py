@@ -65,19 +65,6 @@ def precision():
     return torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE != "cpu")
 
 
-def matrix_rate():
-    """The product of two square bf16 matrices, in operations per second: what a GPU can do."""
-    size, times = 8192, []
-    a, b = (torch.randn(size, size, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
-    for _ in range(20):
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        a @ b
-        torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return 2 * size**3 / sorted(times)[len(times) // 2]
-
-
 def decoder_scores(model):
     def scores(ids, lengths):
         # Padding comes last, so a causal model needs no mask: the faster way.
@@ -183,9 +170,8 @@ def plain(job, compiled=False):
         loop.choose(made, job["lists_per_step"])
     for batch in made():
         loop.step(batch)
-    rate = {"matrix_rate": matrix_rate()} if DEVICE != "cpu" else {}
     say(losses=[loss for loss, _ in checked], norms=[norm for _, norm in checked],
-        micro=loop.micro, **rate)
+        micro=loop.micro)
     for _ in sys.stdin:
         start = time.perf_counter()
         for batch in made():
