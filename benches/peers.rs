@@ -10,9 +10,9 @@ use reward_model::model::Precision;
 use reward_model::tch::{Cuda, Device, Kind, Tensor};
 use reward_model::text::{TokenizedList, TokenizedText, Tokenizer};
 use reward_model::{
-    parse_device, BatchLoss, BoxError, Error, Evaluation, Event, LoadOptions, Mode, Objective,
-    Prepared, RankLoss, RankedLists, Ranks, Reduction, Result, RewardModel, Schedule, Scorer,
-    TokenBatch, TrainConfig, Trainer, Transformer,
+    parse_device, BatchLoss, BoxError, Decisions, Error, Evaluation, Event, LoadOptions, Mode,
+    Objective, Prepared, RankLoss, RankedLists, Ranks, Reduction, Result, RewardModel, Schedule,
+    Scorer, TokenBatch, TrainConfig, Trainer, Transformer,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -70,6 +70,10 @@ impl Objective for Tokens {
         mode: Mode,
     ) -> Result<BatchLoss> {
         self.0.loss(model, batch, targets, mode)
+    }
+
+    fn decisions(&self, rewards: &[f32], targets: &[&Ranks]) -> Result<Decisions> {
+        self.0.decisions(rewards, targets)
     }
 
     fn evaluate(&self, _: &Scorer, _: &[Ids]) -> Result<Evaluation> {

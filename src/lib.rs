@@ -119,8 +119,8 @@ pub use torch::fused_adamw;
 pub use torch::parse_device;
 #[cfg(feature = "train")]
 pub use train::{
-    BatchLoss, Callbacks, Classification, Evaluation, EvaluationSet, Event, LabelledEvaluation,
-    Objective, ParameterGroup, Prepared, PreparedExample, Provenance, RankedLists, Ranks,
-    Regression, RunFolder, Schedule, Selection, Start, Step, TokenEvaluation, TokenPrediction,
-    TrainConfig, Trainer,
+    BatchLoss, Callbacks, Classification, Decisions, Evaluation, EvaluationSet, Event,
+    LabelledEvaluation, Objective, ParameterGroup, Prepared, PreparedExample, Provenance,
+    RankedLists, Ranks, Regression, RunFolder, Schedule, Selection, Start, Step, TokenEvaluation,
+    TokenPrediction, TrainConfig, Trainer,
 };

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use reward_model::tch::Device;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    BatchLoss, EncoderConfig, Evaluation, Event, Mode, Objective, Prepared, RankLoss, RankedList,
-    RankedLists, Ranks, Reduction, Result, RewardModel, Scorer, Step, TokenBatch, TrainConfig,
-    Trainer, Transformer,
+    BatchLoss, Decisions, EncoderConfig, Evaluation, Event, Mode, Objective, Prepared, RankLoss,
+    RankedList, RankedLists, Ranks, Reduction, Result, RewardModel, Scorer, Step, TokenBatch,
+    TrainConfig, Trainer, Transformer,
 };
 
 /// Lists of these sizes.
@@ -141,6 +141,10 @@ impl Objective for Watched {
         let tokens = |list| batch.list(list).map(|text| batch.text(text).len()).sum();
         self.1.lock().unwrap().push((0..batch.lists()).map(tokens).collect());
         self.0.loss(model, batch, targets, mode)
+    }
+
+    fn decisions(&self, rewards: &[f32], targets: &[&Ranks]) -> Result<Decisions> {
+        self.0.decisions(rewards, targets)
     }
 
     fn evaluate(&self, scorer: &Scorer, lists: &[RankedList]) -> Result<Evaluation> {

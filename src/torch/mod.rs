@@ -26,6 +26,8 @@ pub(crate) use multi_tensor::scale;
 pub(crate) use random::seeded;
 #[cfg(feature = "train")]
 pub(crate) use tensor::checksum;
+#[cfg(feature = "train")]
+pub(crate) use tensor::send;
 #[cfg(feature = "models")]
 pub(crate) use tensor::to_vec_f32;
 pub(crate) use tensor::{compute_kind, overwrite, upload, upload_indices};

@@ -6,7 +6,14 @@ use crate::{Error, Result};
 
 /// A tensor of these values on `device`.
 pub(crate) fn upload<T: tch::kind::Element>(values: &[T], device: Device) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(values)?.f_to_device(device)?)
+    send(&Tensor::f_from_slice(values)?, device)
+}
+
+/// A tensor of the host's on `device`, which need not have done by then what it has to do: to wait
+/// for it (as `to_device` does) would leave a GPU without work each time. CUDA has taken the values
+/// of pageable memory when it returns.
+pub(crate) fn send(tensor: &Tensor, device: Device) -> Result<Tensor> {
+    Ok(tensor.f_to_device_(device, tensor.f_kind()?, device.is_cuda(), false)?)
 }
 
 /// An int64 tensor of these positions on `device`.

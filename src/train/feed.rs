@@ -3,7 +3,7 @@
 use std::sync::mpsc::{sync_channel, Receiver};
 use std::thread;
 
-use super::objective::{Objective, Prepared};
+use super::objective::{Objective, Prepared, PreparedExample};
 use crate::data::Dataset;
 use crate::text::Tokenizer;
 use crate::{Result, TokenBatch};
@@ -28,43 +28,51 @@ pub(super) struct Feed<'a, O: Objective> {
     pub fingerprint: u32,
 }
 
-/// Examples whose tokens and targets are at hand.
+/// The examples of a step, in the parts whose gradients are taken one after the other.
 pub(super) struct Loaded<T> {
-    examples: Prepared<T>,
+    pub parts: Vec<LoadedPart<T>>,
 }
 
-impl<T> Loaded<T> {
-    /// The places of all examples in parts of at most so many examples and tokens, but at least one
-    /// example. In order; of a number of tokens, examples of similar length together, the longest
+/// Examples of a step that go through the model together.
+pub(super) struct LoadedPart<T> {
+    /// The places of the examples in the step's batch.
+    pub places: Vec<usize>,
+    pub tokens: TokenBatch,
+    pub targets: Vec<T>,
+}
+
+/// How much a part may have; one example it always has.
+#[derive(Clone, Copy)]
+pub(super) struct PartLimits {
+    pub examples: usize,
+    pub tokens: Option<usize>,
+}
+
+impl<T: Clone> Loaded<T> {
+    /// In order; where the limit is one of tokens, examples of similar length together, the longest
     /// first.
-    pub fn parts(&self, examples: usize, tokens: Option<usize>) -> Vec<Vec<usize>> {
-        let mut order: Vec<usize> = (0..self.examples.examples.len()).collect();
-        if tokens.is_some() {
-            let lengths = self.examples.lengths();
-            order.sort_by_key(|&at| std::cmp::Reverse(lengths[at]));
+    fn new(examples: &[&PreparedExample<T>], limits: PartLimits) -> Result<Loaded<T>> {
+        let mut order: Vec<usize> = (0..examples.len()).collect();
+        if limits.tokens.is_some() {
+            order.sort_by_key(|&at| std::cmp::Reverse(examples[at].longest_text()));
         }
-        let size = |at: usize| -> usize {
-            self.examples.examples[at].texts.iter().map(|text| text.ids.len()).sum()
-        };
         let (mut parts, mut sum) = (Vec::<Vec<usize>>::new(), 0_usize);
         for at in order {
-            sum += size(at);
+            let size = examples[at].token_count();
+            sum += size;
+            let fits = limits.tokens.is_none_or(|most| sum <= most);
             match parts.last_mut() {
-                Some(part) if part.len() < examples && tokens.is_none_or(|most| sum <= most) => {
-                    part.push(at)
-                }
-                _ => (sum, _) = (size(at), parts.push(vec![at])),
+                Some(part) if part.len() < limits.examples && fits => part.push(at),
+                _ => (sum, _) = (size, parts.push(vec![at])),
             }
         }
-        parts
-    }
-
-    pub fn tokens(&self, at: &[usize]) -> Result<TokenBatch> {
-        self.examples.tokens(at)
-    }
-
-    pub fn targets(&self, at: &[usize]) -> Vec<&T> {
-        self.examples.targets(at)
+        let part = |places: Vec<usize>| {
+            let here = || places.iter().map(|&at| examples[at]);
+            let tokens = TokenBatch::from_lists(here().map(|example| example.texts.as_slice()))?;
+            let targets = here().map(|example| example.target.clone()).collect();
+            Ok(LoadedPart { places, tokens, targets })
+        };
+        Ok(Loaded { parts: parts.into_iter().map(part).collect::<Result<_>>()? })
     }
 }
 
@@ -123,30 +131,35 @@ impl<'a, O: Objective> Feed<'a, O> {
         batch.iter().map(|&at| self.numbers[at]).collect()
     }
 
-    /// Hands `body` the batches in order, made on another thread where that takes time.
+    /// Hands `body` the batches in order, divided into parts, made on another thread.
     pub fn batches<R>(
         &self,
         batches: &[Vec<usize>],
+        limits: PartLimits,
         body: impl FnOnce(&mut dyn Iterator<Item = Result<Loaded<O::Target>>>) -> Result<R>,
     ) -> Result<R> {
-        if self.kept.is_some() {
-            return body(&mut batches.iter().map(|batch| self.load(batch)));
-        }
         thread::scope(|scope| {
             let (sender, receiver) = sync_channel(AHEAD);
             // It ends when all is made, or when nobody wants more.
-            scope.spawn(move || batches.iter().all(|batch| sender.send(self.load(batch)).is_ok()));
+            scope.spawn(move || {
+                batches.iter().all(|batch| sender.send(self.load(batch, limits)).is_ok())
+            });
             let receiver: Receiver<Result<Loaded<O::Target>>> = receiver;
             body(&mut receiver.into_iter())
         })
     }
 
-    fn load(&self, batch: &[usize]) -> Result<Loaded<O::Target>> {
-        let examples = match &self.kept {
-            Some(kept) => kept.select(batch),
-            None => self.prepare(&self.numbers(batch))?,
-        };
-        Ok(Loaded { examples })
+    fn load(&self, batch: &[usize], limits: PartLimits) -> Result<Loaded<O::Target>> {
+        match &self.kept {
+            Some(kept) => {
+                let examples: Vec<_> = batch.iter().map(|&at| &kept.examples[at]).collect();
+                Loaded::new(&examples, limits)
+            }
+            None => {
+                let prepared = self.prepare(&self.numbers(batch))?;
+                Loaded::new(&prepared.examples.iter().collect::<Vec<_>>(), limits)
+            }
+        }
     }
 
     /// The examples of these numbers, as tokens.

@@ -8,6 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::TrainConfig;
 use crate::model::{FrozenLayers, GraphParts, Mode, RewardModel};
+use crate::torch::send;
 use crate::{Error, Result, TokenBatch};
 
 /// States of lists, in memory as long as there is room, then in a file without a name, then nowhere.
@@ -69,7 +70,7 @@ impl Kept {
     ) -> Result<Tensor> {
         let each = examples.iter().enumerate().map(|(list, &example)| {
             if let Some(known) = self.known(example)? {
-                return Ok(known.f_to_device(device)?);
+                return send(&known, device);
             }
             let states = layers.states(&batch.only(list))?;
             self.keep(example, &states.f_to_device(Device::Cpu)?)?;

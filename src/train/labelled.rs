@@ -1,9 +1,9 @@
 //! [`Classification`] and [`Regression`]: objectives on labelled texts.
 
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Device, Reduction, Tensor};
 
-use super::objective::{BatchLoss, Objective, Prepared};
+use super::objective::{BatchLoss, Decisions, Objective, Prepared};
 use crate::metrics::{ClassMeter, ClassMetrics, ValueMeter, ValueMetrics};
 use crate::model::{Mode, RewardModel};
 use crate::score::{self, Scorer};
@@ -72,9 +72,15 @@ impl Objective for Classification {
         let logits = score::forward(model, batch, mode, self.classes)?;
         let truth = upload_indices(classes.iter().map(|&&class| class), logits.device())?;
         let loss = cross_entropy(&logits, &truth)?;
-        let right = logits.f_argmax(-1, false)?.f_eq_tensor(&truth)?.f_sum(Kind::Int64)?;
-        let accuracy = right.f_int64_value(&[])? as f64 / classes.len().max(1) as f64;
-        Ok(BatchLoss { accuracy: Some(accuracy), ..BatchLoss::mean_of(classes.len(), loss) })
+        BatchLoss::mean_of(classes.len(), loss).with_outputs(&logits)
+    }
+
+    fn decisions(&self, logits: &[f32], classes: &[&usize]) -> Result<Decisions> {
+        let chosen = logits.chunks(self.classes.max(1)).map(best);
+        let right = chosen.zip(classes).filter(|(chosen, class)| chosen == **class).count();
+        let count = classes.len();
+        let accuracy = (count > 0).then(|| right as f64 / count as f64);
+        Ok(Decisions { count, accuracy, margin: None })
     }
 
     fn needs_outputs_alone(&self) -> bool {
@@ -86,9 +92,7 @@ impl Objective for Classification {
         let outputs = outputs(scorer, &data, self.classes)?;
         let mut meter = ClassMeter::new(self.classes);
         for (example, logits) in data.examples.iter().zip(outputs.chunks(self.classes.max(1))) {
-            // Of equals the first, as `argmax` has it in Python.
-            let best = (0..logits.len()).reduce(|a, b| if logits[b] > logits[a] { b } else { a });
-            meter.add(example.target, best.unwrap_or(0))?;
+            meter.add(example.target, best(logits))?;
         }
         let loss = if outputs.is_empty() {
             None
@@ -186,6 +190,12 @@ fn prepare<T>(
 fn outputs<T>(scorer: &Scorer, data: &Prepared<T>, outputs: usize) -> Result<Vec<f32>> {
     let texts: Vec<_> = data.examples.iter().flat_map(|example| &example.texts).collect();
     scorer.outputs(&texts, outputs)
+}
+
+/// The class of the largest of these; of equals the first one, as `argmax` has it in Python.
+fn best(logits: &[f32]) -> usize {
+    let best = (0..logits.len()).reduce(|a, b| if logits[b] > logits[a] { b } else { a });
+    best.unwrap_or(0)
 }
 
 fn cross_entropy(logits: &Tensor, truth: &Tensor) -> Result<Tensor> {

@@ -29,7 +29,7 @@ pub use card::Provenance;
 pub use config::TrainConfig;
 pub use events::{Evaluation, Event, Start, Step};
 pub use labelled::{Classification, LabelledEvaluation, Regression};
-pub use objective::{BatchLoss, Objective, Prepared, PreparedExample};
+pub use objective::{BatchLoss, Decisions, Objective, Prepared, PreparedExample};
 pub use ranked::{RankedLists, Ranks};
 pub use run_folder::RunFolder;
 pub use schedule::Schedule;

@@ -110,6 +110,17 @@ pub trait Objective: Sync {
         mode: Mode,
     ) -> Result<BatchLoss>;
 
+    /// What the model decided in a batch of a step, for the step's record: of the outputs that
+    /// [`loss`](Self::loss) gave, row by row, which are read only when the gradient has been asked for,
+    /// so that a GPU has it to do meanwhile. By default nothing.
+    ///
+    /// # Errors
+    /// If the outputs are not as many as the targets ask for.
+    fn decisions(&self, outputs: &[f32], targets: &[&Self::Target]) -> Result<Decisions> {
+        let _ = (outputs, targets);
+        Ok(Decisions::default())
+    }
+
     /// Whether [`loss`](Self::loss) asks nothing of the model but the outputs of this batch, by one
     /// [`RewardModel::forward`] in this mode. Then its gradient can be had in parts
     /// ([`TrainConfig::max_memory`](crate::TrainConfig::max_memory)), and from what frozen layers gave
@@ -136,26 +147,42 @@ pub trait Objective: Sync {
 pub struct BatchLoss {
     /// A scalar to differentiate.
     pub loss: Tensor,
-    /// The share of the batch's decisions that are right, if it makes any.
-    pub accuracy: Option<f64>,
-    /// The mean reward margin r_w − r_l of the batch's pairs, if it has any.
-    pub margin: Option<f64>,
-    /// Of how many decisions or pairs these two are the mean.
-    pub decisions: usize,
     /// Of how many things the loss is a mean (lists, pairs, texts, tokens): how much this batch
     /// weighs against others whose gradients are accumulated. `None` if the loss is a sum.
     pub weight: Option<f64>,
+    /// What [`Objective::decisions`] is to be told.
+    pub outputs: Option<Tensor>,
+}
+
+/// What a model decided in a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Decisions {
+    /// How many pairs, classes or tokens there were to decide about: what the means of batches weigh
+    /// when they are put together.
+    pub count: usize,
+    /// The share of them that is right.
+    pub accuracy: Option<f64>,
+    /// The mean reward margin r_w − r_l of pairs.
+    pub margin: Option<f64>,
 }
 
 impl BatchLoss {
     /// A loss that is a mean over so many things.
     pub fn mean_of(count: usize, loss: Tensor) -> BatchLoss {
-        BatchLoss { decisions: count, weight: Some(count as f64), ..BatchLoss::sum(loss) }
+        BatchLoss { weight: Some(count as f64), ..BatchLoss::sum(loss) }
     }
 
     /// A loss that is a sum.
     pub fn sum(loss: Tensor) -> BatchLoss {
-        BatchLoss { loss, accuracy: None, margin: None, decisions: 0, weight: None }
+        BatchLoss { loss, weight: None, outputs: None }
+    }
+
+    /// With what [`Objective::decisions`] is to be told.
+    ///
+    /// # Errors
+    /// If libtorch fails.
+    pub fn with_outputs(self, outputs: &Tensor) -> Result<BatchLoss> {
+        Ok(BatchLoss { outputs: Some(outputs.f_detach()?), ..self })
     }
 }
 
@@ -184,6 +211,18 @@ pub struct PreparedExample<T> {
     pub texts: Vec<TokenizedText>,
     /// What is known of it beside them.
     pub target: T,
+}
+
+impl<T> PreparedExample<T> {
+    /// The tokens of its longest text.
+    pub(super) fn longest_text(&self) -> usize {
+        self.texts.iter().map(|text| text.ids.len()).max().unwrap_or(0)
+    }
+
+    /// The tokens of all its texts.
+    pub(super) fn token_count(&self) -> usize {
+        self.texts.iter().map(|text| text.ids.len()).sum()
+    }
 }
 
 impl<T> Default for Prepared<T> {
@@ -224,9 +263,7 @@ impl<T> Prepared<T> {
 
     /// The tokens of each example's longest text: what a batch is padded to.
     pub(super) fn lengths(&self) -> Vec<usize> {
-        let longest =
-            |texts: &[TokenizedText]| texts.iter().map(|text| text.ids.len()).max().unwrap_or(0);
-        self.examples.iter().map(|example| longest(&example.texts)).collect()
+        self.examples.iter().map(PreparedExample::longest_text).collect()
     }
 
     pub(super) fn tokens(&self, batch: &[usize]) -> Result<TokenBatch> {
@@ -239,15 +276,7 @@ impl<T> Prepared<T> {
 
     /// The tokens of all texts.
     pub(super) fn token_count(&self) -> usize {
-        self.examples.iter().flat_map(|example| &example.texts).map(|text| text.ids.len()).sum()
-    }
-}
-
-impl<T: Clone> Prepared<T> {
-    /// A copy of some examples, in this order.
-    pub(super) fn select(&self, batch: &[usize]) -> Prepared<T> {
-        let examples = batch.iter().map(|&at| self.examples[at].clone()).collect();
-        Prepared { examples, ..Prepared::default() }
+        self.examples.iter().map(PreparedExample::token_count).sum()
     }
 }
 

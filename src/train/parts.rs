@@ -4,53 +4,48 @@ use std::path::Path;
 
 use tch::{Device, Tensor};
 
-use super::objective::{BatchLoss, Objective};
+use super::feed::LoadedPart;
+use super::objective::{BatchLoss, Decisions, Objective};
 use super::TrainConfig;
 use crate::model::{GraphParts, Mode, RewardModel};
 use crate::{Error, Result, TokenBatch};
 
-/// Examples of a step whose gradient is taken together: a micro-batch.
+/// A part of a step on its way through the model.
 pub(super) struct Part<'a, T> {
-    pub tokens: TokenBatch,
-    pub targets: Vec<&'a T>,
+    pub loaded: &'a LoadedPart<T>,
     pub mode: Mode,
     /// Whether the gradient is to be multiplied by what the part weighs.
     pub weighted: bool,
 }
 
-/// What a part came to.
-pub(super) struct Cost {
-    pub value: f64,
-    pub weight: Option<f64>,
-    pub accuracy: Option<f64>,
-    pub margin: Option<f64>,
-    pub decisions: usize,
-}
-
 impl<T> Part<'_, T> {
     /// Adds the part's gradient to those of the parameters, which are to be forgotten if the loss
-    /// that is given back is not finite.
+    /// turns out not to be finite. Nothing is read of what a GPU still computes.
     pub fn differentiate<O: Objective<Target = T>>(
         &self,
         objective: &O,
         model: &dyn RewardModel,
         config: &TrainConfig,
-    ) -> Result<Cost> {
+    ) -> Result<BatchLoss> {
         match self.parts(model, config)? {
             Some(parts) => self.in_parts(objective, model, parts),
-            None => self.backward(objective.loss(model, &self.tokens, &self.targets, self.mode)?),
+            None => self.backward(objective, model),
         }
     }
 
-    fn backward(&self, cost: BatchLoss) -> Result<Cost> {
-        let BatchLoss { loss, accuracy, margin, decisions, weight } = cost;
-        match weight {
-            Some(weight) if self.weighted => loss.f_mul_scalar(weight)?.f_backward()?,
-            _ => loss.f_backward()?,
+    fn backward<O: Objective<Target = T>>(
+        &self,
+        objective: &O,
+        model: &dyn RewardModel,
+    ) -> Result<BatchLoss> {
+        let LoadedPart { tokens, targets, .. } = self.loaded;
+        let cost = objective.loss(model, tokens, &targets.iter().collect::<Vec<_>>(), self.mode)?;
+        match cost.weight {
+            Some(weight) if self.weighted => cost.loss.f_mul_scalar(weight)?.f_backward()?,
+            _ => cost.loss.f_backward()?,
         }
-        // Only now, for a GPU to have all of it to do.
-        let value = loss.f_double_value(&[])?;
-        Ok(Cost { value, weight, accuracy, margin, decisions })
+        // Without its graph.
+        Ok(BatchLoss { loss: cost.loss.f_detach()?, ..cost })
     }
 
     /// The gradient by way of that of the scores, of which the objective makes its loss.
@@ -59,28 +54,17 @@ impl<T> Part<'_, T> {
         objective: &O,
         model: &dyn RewardModel,
         parts: GraphParts,
-    ) -> Result<Cost> {
+    ) -> Result<BatchLoss> {
         let mut cost = None;
-        let done = model.backward_in_parts(&self.tokens, self.mode, parts, &mut |scores| {
+        let _ = model.backward_in_parts(&self.loaded.tokens, self.mode, parts, &mut |scores| {
             let scores = scores.f_detach()?.f_set_requires_grad(true)?;
-            let known = Known { model, scores: &scores };
-            let loss = objective.loss(&known, &self.tokens, &self.targets, self.mode)?;
-            let found = cost.insert(self.backward(loss)?);
-            if !found.value.is_finite() {
-                // Caught below: what follows would be for nothing.
-                return Err(Error::InvalidArgument(format!("the loss is {}", found.value)));
-            }
+            cost = Some(self.backward(objective, &Known { model, scores: &scores })?);
             let gradient = scores.f_grad()?;
             Ok(if gradient.defined() { gradient } else { scores.f_zeros_like()? })
-        });
-        match (cost, done) {
-            (Some(cost), _) if !cost.value.is_finite() => Ok(cost),
-            (Some(cost), Ok(_)) => Ok(cost),
-            (_, Err(error)) => Err(error),
-            (None, Ok(_)) => Err(Error::InvalidArgument(
-                "the model did not ask for the gradient of its scores".into(),
-            )),
-        }
+        })?;
+        cost.ok_or_else(|| {
+            Error::InvalidArgument("the model did not ask for the gradient of its scores".into())
+        })
     }
 
     /// In which parts the graph is made, if not at once: as many texts as the settings allow, but
@@ -89,11 +73,12 @@ impl<T> Part<'_, T> {
         if config.gradient_checkpointing {
             return Ok(Some(GraphParts::Layers));
         }
-        let texts = self.tokens.texts();
+        let texts = self.loaded.tokens.texts();
         let most = config.chunk_size.unwrap_or(texts).min(texts);
         let Some(limit) = config.max_memory else { return Ok(chunks_of(most, texts)) };
-        let bytes =
-            |chunk| model.activation_bytes(&self.tokens, self.mode, GraphParts::Texts(chunk));
+        let bytes = |chunk| {
+            model.activation_bytes(&self.loaded.tokens, self.mode, GraphParts::Texts(chunk))
+        };
         let fits = |chunk| match bytes(chunk) {
             Some(bytes) => Ok(bytes <= limit),
             None => Err(Error::Config {
@@ -149,11 +134,10 @@ impl RewardModel for Known<'_> {
 #[derive(Default)]
 pub(super) struct PartSums {
     weighted: f64,
-    pub weight: f64,
+    weight: f64,
     sum: f64,
     pub accuracy: Mean,
     pub margin: Mean,
-    pub tokens: usize,
 }
 
 #[derive(Default)]
@@ -176,16 +160,19 @@ impl Mean {
 }
 
 impl PartSums {
-    pub fn add(&mut self, cost: &Cost) {
-        match cost.weight {
+    pub fn add(&mut self, value: f64, weight: Option<f64>) {
+        match weight {
             Some(weight) => {
-                self.weighted += cost.value * weight;
+                self.weighted += value * weight;
                 self.weight += weight;
             }
-            None => self.sum += cost.value,
+            None => self.sum += value,
         }
-        self.accuracy.add(cost.accuracy, cost.decisions as f64);
-        self.margin.add(cost.margin, cost.decisions as f64);
+    }
+
+    pub fn decided(&mut self, decisions: &Decisions) {
+        self.accuracy.add(decisions.accuracy, decisions.count as f64);
+        self.margin.add(decisions.margin, decisions.count as f64);
     }
 
     pub fn loss(&self) -> f64 {

@@ -3,13 +3,12 @@
 use serde::Serialize;
 use tch::Tensor;
 
-use super::objective::{BatchLoss, Objective, Prepared};
+use super::objective::{BatchLoss, Decisions, Objective, Prepared};
 use super::Evaluation;
 use crate::metrics::{DetailMeter, RankMeter, Scored};
 use crate::model::{Mode, RewardModel};
 use crate::score::{self, Scorer};
 use crate::text::Tokenizer;
-use crate::torch::to_vec_f32;
 use crate::{Error, Lists, RankLoss, RankedList, Reduction, Result, Ties, TokenBatch};
 
 /// Scores that order the responses of each list as people have: the objective of
@@ -38,6 +37,13 @@ impl Ranks {
 
     fn of(list: &RankedList) -> Ranks {
         Ranks::new(list.ranks().collect(), list.margin())
+    }
+
+    /// How many pairs of responses there are, and how many of them are tied.
+    fn pairs(&self) -> (usize, usize) {
+        let pairs = |n: usize| n * n.saturating_sub(1) / 2;
+        let runs = self.ranks.chunk_by(|a, b| a == b);
+        (pairs(self.ranks.len()), runs.map(|run| pairs(run.len())).sum())
     }
 
     /// Whether each two are tied, in order of the first, then of the second.
@@ -105,26 +111,31 @@ impl Objective for RankedLists {
         let rewards = score::forward(model, batch, mode, 1)?.f_view([-1])?;
         let loss = self.loss.forward_lists(&rewards, &self.lists(targets)?)?;
 
-        let rewards = to_vec_f32(&rewards)?;
-        let (mut meter, mut rest) = (RankMeter::default(), rewards.as_slice());
+        let pairs = targets.iter().map(|list| match (list.pairs(), self.loss.get_ties()) {
+            ((all, _), Ties::Half) => all,
+            ((all, tied), Ties::Skip) => all - tied,
+        });
+        let cost = match self.loss.get_reduction() {
+            Reduction::MeanPerList => BatchLoss::mean_of(targets.len(), loss),
+            Reduction::MeanPairs => BatchLoss::mean_of(pairs.sum(), loss),
+            Reduction::Sum | Reduction::None => BatchLoss::sum(loss),
+        };
+        cost.with_outputs(&rewards)
+    }
+
+    fn decisions(&self, rewards: &[f32], targets: &[&Ranks]) -> Result<Decisions> {
+        let (mut meter, mut rest) = (RankMeter::default(), rewards);
         for Ranks { ranks, .. } in targets {
             let (list, after) = rest.split_at(ranks.len().min(rest.len()));
             meter.add(&Scored::new(list, ranks)?);
             rest = after;
         }
         let metrics = meter.metrics();
-        let weight = match self.loss.get_reduction() {
-            Reduction::MeanPerList => Some(targets.len() as f64),
-            Reduction::MeanPairs if self.loss.get_ties() == Ties::Half => {
-                let pairs =
-                    |list: &&Ranks| list.ranks.len() * list.ranks.len().saturating_sub(1) / 2;
-                Some(targets.iter().map(pairs).sum::<usize>() as f64)
-            }
-            Reduction::MeanPairs => Some(metrics.pairs as f64),
-            Reduction::Sum | Reduction::None => None,
-        };
-        let (accuracy, margin) = (metrics.pairwise_accuracy, metrics.mean_margin);
-        Ok(BatchLoss { loss, accuracy, margin, decisions: metrics.pairs, weight })
+        Ok(Decisions {
+            count: metrics.pairs,
+            accuracy: metrics.pairwise_accuracy,
+            margin: metrics.mean_margin,
+        })
     }
 
     fn needs_outputs_alone(&self) -> bool {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use tch::Tensor;
 
 use super::checkpoint::{self, BestSoFar, State};
-use super::feed::Feed;
+use super::feed::{Feed, PartLimits};
 use super::kept::Kept;
 use super::objective::Objective;
 use super::optimizer::AdamW;
@@ -72,7 +72,11 @@ impl<O: Objective> Run<'_, O> {
             // A run may have been stopped between a step and its evaluation.
             self.after_step(batches.len())?;
             let left = &batches[self.state.batch..];
-            data.batches(left, |loaded| {
+            let limits = PartLimits {
+                examples: self.config.micro_batch_size.unwrap_or(usize::MAX),
+                tokens: self.config.max_tokens_per_batch,
+            };
+            data.batches(left, limits, |loaded| {
                 for (batch, loaded) in left.iter().zip(loaded) {
                     if self.state.stopped_early {
                         break;

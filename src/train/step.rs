@@ -1,12 +1,13 @@
 //! One optimiser step: its gradient, gathered over parts, and where it leads.
 
-use super::feed::Loaded;
+use super::feed::{Loaded, LoadedPart};
 use super::kept::Continued;
 use super::objective::Objective;
 use super::parts::{Part, PartSums};
 use super::run::Run;
 use super::{Event, Step};
 use crate::model::Mode;
+use crate::torch::to_vec_f32;
 use crate::{Error, Result};
 
 /// A step's result.
@@ -49,47 +50,53 @@ impl<O: Objective> Run<'_, O> {
         batch: &[usize],
         loaded: &Loaded<O::Target>,
     ) -> Result<Outcome> {
-        let mut sums = PartSums::default();
         self.optimizer.zero_grad();
-        let most = self.config.micro_batch_size.unwrap_or(usize::MAX);
-        let parts = loaded.parts(most, self.config.max_tokens_per_batch);
-        for (number, places) in parts.iter().enumerate() {
-            let part = Part {
-                tokens: loaded.tokens(places)?,
-                targets: loaded.targets(places),
-                mode: self.mode(step, number),
-                weighted: parts.len() > 1,
-            };
+        let parts = &loaded.parts;
+        let mut costs = Vec::with_capacity(parts.len());
+        for (number, loaded) in parts.iter().enumerate() {
+            let (mode, weighted) = (self.mode(step, number), parts.len() > 1);
+            let part = Part { loaded, mode, weighted };
             let model = self.scorer.model();
-            let frozen = model.frozen_layers(part.mode);
+            let frozen = model.frozen_layers(mode);
             // In a single epoch nothing comes again.
             let frozen = frozen.filter(|_| self.config.epochs > 1);
-            let cost = match frozen.filter(|_| self.objective.needs_outputs_alone()) {
+            costs.push(match frozen.filter(|_| self.objective.needs_outputs_alone()) {
                 Some(layers) => {
-                    let examples: Vec<usize> = places.iter().map(|&at| batch[at]).collect();
+                    let examples: Vec<usize> = loaded.places.iter().map(|&at| batch[at]).collect();
                     let states =
-                        self.kept.states(layers, &examples, &part.tokens, model.device())?;
+                        self.kept.states(layers, &examples, &loaded.tokens, model.device())?;
                     let model = Continued { model, layers, states };
                     part.differentiate(self.objective, &model, self.config)?
                 }
                 None => part.differentiate(self.objective, model, self.config)?,
-            };
-            if !cost.value.is_finite() {
-                return Ok(Outcome::Skipped(format!("the loss is {}", cost.value)));
-            }
-            sums.add(&cost);
-            sums.tokens += part.tokens.tokens();
+            });
         }
-        if parts.len() > 1 && sums.weight > 0.0 {
-            self.optimizer.scale_gradients(1.0 / sums.weight)?;
+        let weight: f64 = costs.iter().filter_map(|cost| cost.weight).sum();
+        if parts.len() > 1 && weight > 0.0 {
+            self.optimizer.scale_gradients(1.0 / weight)?;
         }
+        // The first number that is read: a GPU has had the whole gradient to do by then.
         let grad_norm = self.optimizer.clip(self.config.max_grad_norm)?;
+        let mut sums = PartSums::default();
+        for cost in &costs {
+            let value = cost.loss.f_double_value(&[])?;
+            if !value.is_finite() {
+                return Ok(Outcome::Skipped(format!("the loss is {value}")));
+            }
+            sums.add(value, cost.weight);
+        }
         if !grad_norm.is_finite() {
             let names = self.optimizer.not_finite()?.join(", ");
             return Ok(Outcome::Skipped(format!("the gradient's norm is {grad_norm} ({names})")));
         }
         let learning_rate = self.rates.rate(step);
         self.optimizer.step(learning_rate)?;
+        for (LoadedPart { targets, .. }, cost) in parts.iter().zip(&costs) {
+            if let Some(outputs) = &cost.outputs {
+                let targets: Vec<_> = targets.iter().collect();
+                sums.decided(&self.objective.decisions(&to_vec_f32(outputs)?, &targets)?);
+            }
+        }
         Ok(Outcome::Made(Step {
             step,
             epoch: self.state.epoch,
@@ -99,7 +106,7 @@ impl<O: Objective> Run<'_, O> {
             learning_rate,
             grad_norm,
             lists: batch.len(),
-            tokens: sums.tokens,
+            tokens: parts.iter().map(|part| part.tokens.tokens()).sum(),
             seconds: 0.0,
         }))
     }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
-use super::objective::{BatchLoss, Objective, Prepared};
+use super::objective::{BatchLoss, Decisions, Objective, Prepared};
 use crate::model::{Backbone, Mode, RewardModel};
 use crate::score::Scorer;
 use crate::text::{sorted_batches, Random, Tokenizer};
@@ -148,18 +148,18 @@ impl TokenPrediction {
 }
 
 impl Question {
-    /// The mean cross-entropy, and how many of the answers are the most likely token.
-    fn ask(&self, backbone: &dyn Backbone, mode: Mode) -> Result<(Tensor, usize)> {
+    /// The mean cross-entropy, and of each answer whether it is the most likely token.
+    fn ask(&self, backbone: &dyn Backbone, mode: Mode) -> Result<(Tensor, Tensor)> {
         let hidden = backbone.hidden_states(&self.batch, mode)?;
         let device = hidden.device();
         let at = upload_indices(self.at.iter().copied(), device)?;
         let answers = upload_indices(self.answers.iter().map(|&id| id as usize), device)?;
         let table = backbone.token_embeddings();
         let logits = hidden.f_index_select(0, &at)?.f_linear(&table, None::<&Tensor>)?;
-        let right = logits.f_argmax(-1, false)?.f_eq_tensor(&answers)?.f_sum(Kind::Int64)?;
+        let right = logits.f_argmax(-1, false)?.f_eq_tensor(&answers)?;
         let loss =
             logits.f_cross_entropy_loss::<Tensor>(&answers, None, Reduction::Mean, -100, 0.0)?;
-        Ok((loss, usize::try_from(right.f_int64_value(&[])?).unwrap_or(0)))
+        Ok((loss, right))
     }
 }
 
@@ -214,8 +214,13 @@ impl Objective for TokenPrediction {
         let vocabulary = rows(&backbone.token_embeddings());
         let question = self.question(batch, maskable, vocabulary, seed)?;
         let (loss, right) = question.ask(backbone, mode)?;
-        let accuracy = (!question.at.is_empty()).then(|| right as f64 / question.at.len() as f64);
-        Ok(BatchLoss { accuracy, ..BatchLoss::mean_of(question.at.len(), loss) })
+        BatchLoss::mean_of(question.at.len(), loss).with_outputs(&right)
+    }
+
+    fn decisions(&self, right: &[f32], _: &[&Vec<usize>]) -> Result<Decisions> {
+        let (count, sum) = (right.len(), right.iter().map(|&right| f64::from(right)).sum::<f64>());
+        let accuracy = (count > 0).then(|| sum / count as f64);
+        Ok(Decisions { count, accuracy, margin: None })
     }
 
     fn evaluate(&self, scorer: &Scorer, texts: &[String]) -> Result<TokenEvaluation> {
@@ -234,7 +239,7 @@ impl Objective for TokenPrediction {
             }
             let (loss, hits) = question.ask(backbone, Mode::Evaluation)?;
             cost += loss.f_double_value(&[])? * question.at.len() as f64;
-            right += hits;
+            right += hits.f_sum(Kind::Int64)?.f_int64_value(&[])?;
             tokens += question.at.len();
         }
         let mean = |sum: f64| (tokens > 0).then(|| sum / tokens as f64);
