@@ -13,7 +13,8 @@ use crate::TokenBatch;
 /// ```
 ///
 /// for each layer from the lowest that trains, and once more for what the backward pass itself needs
-/// at a time. Where layers are computed again, it is one of them, beside what goes into each.
+/// at a time. Where layers are computed again, it is one of them, beside what goes into each. In bf16
+/// a graph holds a layer's weights, too, in that dtype.
 /// `cargo bench --bench layouts -- memory` compares that with what is measured.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
@@ -26,6 +27,8 @@ pub(super) struct Held {
     bytes: usize,
     /// Hidden states of a token, where they are kept for each layer.
     hidden: usize,
+    /// Of a layer, where they are not those of the parameters.
+    weights: usize,
 }
 
 impl Held {
@@ -56,6 +59,14 @@ impl Held {
         };
         let size = |n: i64| usize::try_from(n).unwrap_or(0);
         let layers = size(model.config().num_hidden_layers());
+        let costs = match &model.body {
+            Body::Encoder(encoder) => encoder.costs(model.device),
+            Body::Decoder(decoder) => decoder.costs(model.device),
+        };
+        let (bytes, weights) = match model.precision {
+            Precision::Bf16 => (2, costs.weights()),
+            Precision::F32 => (4, 0),
+        };
         Held {
             token: (norms + 2 * drops) * size(model.config().hidden_size())
                 + (2 + weights_drop) * size(width)
@@ -63,8 +74,9 @@ impl Held {
             key: (2 + weights_drop) * size(width),
             pair: 3 * weights_drop * size(heads),
             layers: layers - frozen::layers(model) + 1,
-            bytes: if model.precision == Precision::Bf16 { 2 } else { 4 },
+            bytes,
             hidden: size(model.config().hidden_size()),
+            weights,
         }
     }
 
@@ -105,6 +117,9 @@ impl Transformer {
             })
             .collect();
         let most = texts.chunks(chunk.max(1)).map(|chunk| chunk.iter().sum::<usize>()).max();
-        (((shared + leaves + most.unwrap_or(0)) * held.layers + inputs) * held.bytes) as u64
+        // What is shared has a graph of its own then.
+        let weights = held.weights * if leaves > 0 { 2 } else { 1 };
+        let layers = (shared + leaves + most.unwrap_or(0) + weights) * held.layers;
+        ((layers + inputs) * held.bytes) as u64
     }
 }

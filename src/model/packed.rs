@@ -24,6 +24,11 @@ pub(super) struct Costs {
 }
 
 impl Costs {
+    /// The weights of the linear layers.
+    pub fn weights(&self) -> usize {
+        (self.token / 2.0) as usize
+    }
+
     /// Of a layer of so many weights, whose attention is `queries` wide, and keys `keys`.
     pub fn new(weights: i64, queries: i64, keys: i64, device: Device) -> Costs {
         Costs {
