@@ -413,7 +413,8 @@ def main():
         print("\n".join(table_lines(results[row])), flush=True)
     lines = [HEAD] + [line for row in NAMES if row in results for line in table_lines(results[row])]
     (HOME / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print(f"\n{lines[0]}\n" + "\n".join(lines[1:]) + f"\n\n{arguments.threads} threads, f32; "
+    print(f"\n{lines[0]}\n" + "\n".join(lines[1:]) + f"\n\n{arguments.threads} threads, "
+          f"{'f32' if arguments.device == 'cpu' else 'bf16'}; "
           f"{' '.join(PACKAGES[:4])}, unless --python has others\n(also in {HOME / 'table.md'}; rows "
           "that were not asked for are of an earlier run)")
 
