@@ -84,7 +84,33 @@ proptest! {
     }
 }
 
-/// What is not finite is the business of the expressions on all pairs.
+/// e^−z of a tie is a factor times its inverse, which need not be 1 to the last digit; all other pairs
+/// of the list are too small to be seen beside it.
+#[test]
+fn ties_beside_pairs_of_next_to_nothing_cost_log_2() {
+    let check = |rewards: &[f32], repeated: usize| {
+        let many = rewards.repeat(repeated);
+        let lists = Lists::uniform(repeated, rewards.len());
+        let (value, _) = with_gradient(&RankLoss::new(), &Tensor::from_slice(&many), &lists);
+        let wide: Vec<f64> = many.iter().map(|&r| f64::from(r)).collect();
+        let exact = RankLoss::new().fused(false);
+        let (want, _) = with_gradient(&exact, &Tensor::from_slice(&wide), &lists);
+        assert!((value / want - 1.0).abs() < 1e-6, "{rewards:?}: {value} is not {want}");
+    };
+    for step in 0..192 {
+        let far = 34.0 + step as f32 / 16.0;
+        for rewards in [[0.0, 0.0, -far], [far, 0.0, 0.0], [0.5, 0.5, 0.5 - far], [far, 1.0, 1.0]] {
+            check(&rewards, 1);
+            check(&rewards, 9);
+        }
+        let mut long = vec![0.0f32; 2];
+        long.extend((0..30).map(|n| -far - n as f32));
+        check(&long, 1);
+    }
+    check(&[1.3e-16, 0.0], 1);
+    check(&[0.0, 1.3e-16], 3);
+}
+
 /// Whatever stands beside them in a batch.
 #[test]
 fn lists_without_pairs_add_nothing_to_a_mean() {

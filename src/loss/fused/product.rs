@@ -41,10 +41,12 @@ impl<V: Lanes> LogProduct<V> {
     #[inline(always)]
     fn split(&mut self) {
         let one = V::all(1.0);
-        let (exponent, fraction) = self.excess.plus(one).exponent_and_fraction();
+        let product = self.excess.plus(one);
+        let (exponent, fraction) = product.exponent_and_fraction();
         self.powers = self.powers.plus(exponent);
-        // A product below 2 keeps the digits that adding 1 takes from it.
-        self.excess = self.excess.if_below(one, self.excess, fraction.minus(one));
+        // A product below 2 keeps the digits that adding 1 takes from it. The product as it is rounded,
+        // as for its power: 2 must not be counted and kept as well.
+        self.excess = product.if_below(V::all(2.0), self.excess, fraction.minus(one));
     }
 
     /// The logarithm of all lanes' product.
@@ -90,6 +92,24 @@ mod tests {
             };
             product.logs().into_iter().for_each(|log| close(log, want));
             close(product.log(), want * LANES as f64);
+        }
+    }
+
+    /// A product of which nobody can say on which side of 2 it is has one power of two, or none.
+    #[test]
+    fn a_product_next_to_2_is_split_once() {
+        for q in [1.0 - f64::EPSILON / 2.0, 1.0, 1.0 + f64::EPSILON] {
+            for tiny in [0.0, 1e-30, 1e-17, 1e-16, 3e-16] {
+                let mut product = LogProduct::<Portable>::new(1.0);
+                product.multiply(Portable::all(q));
+                product.multiply(Portable::all(tiny));
+                let want = q.ln_1p() + tiny.ln_1p();
+                for log in product.logs() {
+                    assert!((log / want - 1.0).abs() < 1e-15, "{q} {tiny}: {log} is not {want}");
+                }
+                let all = want * LANES as f64;
+                assert!((product.log() / all - 1.0).abs() < 1e-14, "{q} {tiny}");
+            }
         }
     }
 }
