@@ -3,9 +3,9 @@
 //!
 //! `cargo bench --bench layouts` takes the layouts in turn and prints medians, ratios to whole
 //! texts, and the ratio that the products of matrices alone would give. `-- memory`, `-- memory
-//! four` and `-- memory plain` print the peak memory of a gradient in chunks of one text, of four, and
-//! at once, with what the model estimates, each in a process of its own (`encoder` and `dropout` in
-//! place of a decoder without); `-- profile` repeats one step, to be looked at with a profiler.
+//! four`, `-- memory layers` and `-- memory plain` print the peak memory of a gradient in chunks of one
+//! text, of four, with layers computed again, and at once, with what the model estimates, each in a
+//! process of its own (`encoder` and `dropout` in place of a decoder without); `-- profile` repeats one step, to be looked at with a profiler.
 
 use std::time::Instant;
 

@@ -386,7 +386,12 @@ def main():
     parser.add_argument("--accuracy", action="store_true",
                         help="an epoch of SST-5 each and its held-out accuracy, instead of the table")
     arguments = parser.parse_args()
-    rows = ["gpu"] if arguments.device != "cpu" else [row for row in rows if row != "gpu"]
+    on_gpu = arguments.device != "cpu"
+    if arguments.only and any((row == "gpu") is not on_gpu for row in arguments.only):
+        parser.error("the row gpu is for --device cuda, and the only one there")
+    if arguments.accuracy and on_gpu:
+        parser.error("--accuracy is for a CPU")
+    rows = ["gpu"] if on_gpu else [row for row in rows if row != "gpu"]
     WORK.mkdir(parents=True, exist_ok=True)
     python, program = environment(arguments.python), ours()
     common = {"threads": arguments.threads, "seed": 7, "check_steps": CHECK_STEPS,

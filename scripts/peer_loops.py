@@ -62,12 +62,43 @@ def rows(texts):
 
 def precision():
     """f32, or what autocast makes of it with bf16 on a GPU."""
-    return torch.autocast(DEVICE, torch.bfloat16, enabled=DEVICE != "cpu")
+    return torch.autocast(torch.device(DEVICE).type, torch.bfloat16, enabled=DEVICE != "cpu")
+
+
+def without_masks():
+    """Padding comes last, so a causal model needs no mask. transformers makes one all the same where it
+    is given none, to keep texts apart that are packed into a row; with it attention computes the
+    whole square, and by a slower kernel."""
+    from transformers.models.llama import modeling_llama
+    from transformers.models.qwen2 import modeling_qwen2
+
+    for module in (modeling_llama, modeling_qwen2):
+        module.create_causal_mask = lambda *_, **__: None
+
+
+def attends_causally(model):
+    """Whether attention is told that it is causal, and given no mask."""
+    told, attend = [], torch.nn.functional.scaled_dot_product_attention
+
+    def watched(*tensors, attn_mask=None, is_causal=False, **more):
+        told.append(attn_mask is None and is_causal)
+        return attend(*tensors, attn_mask=attn_mask, is_causal=is_causal, **more)
+
+    torch.nn.functional.scaled_dot_product_attention = watched
+    try:
+        with torch.no_grad():
+            model.model(input_ids=torch.ones(2, 3, dtype=torch.long, device=DEVICE), use_cache=False)
+    finally:
+        torch.nn.functional.scaled_dot_product_attention = attend
+    return bool(told) and all(told)
 
 
 def decoder_scores(model):
+    without_masks()
+    if not attends_causally(model):
+        sys.exit("peer_loops: this version of transformers masks attention that is causal anyway")
+
     def scores(ids, lengths):
-        # Padding comes last, so a causal model needs no mask: the faster way.
         with precision():
             hidden = model.model(input_ids=ids, attention_mask=None,
                                  use_cache=False).last_hidden_state
@@ -85,15 +116,19 @@ def encoder_scores(model):
     return scores
 
 
-def pair_loss(scores, sizes):
-    """The mean over all pairs of all lists."""
+def pairs_of(sizes):
+    """Winners and losers of all pairs of all lists."""
     winners, losers, start = [], [], 0
     for size in sizes:
         pairs = torch.combinations(torch.arange(start, start + size))
         winners.append(pairs[:, 0])
         losers.append(pairs[:, 1])
         start += size
-    winners, losers = torch.cat(winners).to(DEVICE), torch.cat(losers).to(DEVICE)
+    return torch.cat(winners).to(DEVICE), torch.cat(losers).to(DEVICE)
+
+
+def pair_loss(scores, winners, losers):
+    """The mean over all pairs."""
     margins = scores[winners] - scores[losers]
     return -torch.nn.functional.logsigmoid(margins).mean()
 
@@ -116,18 +151,19 @@ class Loop:
 
     def step(self, lists):
         self.optimizer.zero_grad(set_to_none=True)
-        total = 0.0
+        losses = []
         # Lists of one size: the mean of the parts' means is that of the whole.
         for at in range(0, len(lists), self.micro or len(lists)):
             part = lists[at : at + (self.micro or len(lists))]
             ids, lengths = rows([text for texts in part for text in texts])
-            loss = pair_loss(self.scores(ids, lengths), [len(texts) for texts in part])
-            loss = loss * (len(part) / len(lists))
+            pairs = pairs_of([len(texts) for texts in part])
+            loss = pair_loss(self.scores(ids, lengths), *pairs) * (len(part) / len(lists))
             loss.backward()
-            total += loss.item()
+            losses.append(loss.detach())
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
         self.optimizer.step()
-        return total, norm.item()
+        # Read at the end alone: a GPU is not to wait.
+        return sum(losses).item(), norm.item()
 
     def choose(self, made, lists_per_step):
         """The number of lists a forward pass with which a pass over the data is fastest, once it is

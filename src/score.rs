@@ -140,13 +140,14 @@ impl Scorer {
             .collect())
     }
 
-    /// The reward of each text of these lists, list after list. Decoders send what the texts of a
-    /// list begin with, such as their prompt, through the model once.
+    /// The reward of each text of these lists, list after list. A model that
+    /// [shares prompts](RewardModel::shares_prompts) gets the texts of a list together, others by
+    /// length.
     ///
     /// # Errors
     /// If the model fails or gives anything but one f32 per text.
     pub fn score_tokenized_lists(&self, lists: &[&TokenizedList]) -> Result<Vec<f32>> {
-        if self.tokenizer.layout() != Layout::Continuation {
+        if self.tokenizer.layout() != Layout::Continuation || !self.model.shares_prompts() {
             let texts: Vec<&TokenizedText> = lists.iter().flat_map(|list| &list.texts).collect();
             return self.score_tokenized(&texts);
         }
@@ -164,16 +165,17 @@ impl Scorer {
     }
 
     /// The texts of each list, those of a long one in several runs that fit a batch, each with the
-    /// prompt.
+    /// prompt; beside a long prompt as many as half a batch has room for.
     fn runs<'a>(&self, lists: &[&'a TokenizedList]) -> Vec<Run<'a>> {
         let (mut runs, mut first) = (Vec::new(), 0);
         for list in lists {
             let mut rest = list.texts.as_slice();
             while let Some(prompt) = rest.first().map(|text| text.prompt_len) {
                 let (mut tokens, mut count) = (prompt, 0);
+                let room = self.batch_tokens.max(prompt + self.batch_tokens / 2);
                 for text in rest {
                     let own = text.ids.len() - prompt.min(text.ids.len());
-                    if count > 0 && tokens + own > self.batch_tokens {
+                    if count > 0 && tokens + own > room {
                         break;
                     }
                     (tokens, count) = (tokens + own, count + 1);

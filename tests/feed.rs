@@ -33,6 +33,24 @@ fn train_and_evaluate(
     config: TrainConfig,
     sets: &[EvaluationSet<'_, RankedList>],
 ) -> Result<(Vec<Step>, Vec<f32>)> {
+    let mut steps = Vec::new();
+    let parameters = train_watched(data, config, sets, &mut |event| {
+        if let Event::Step(step) = event {
+            let mut step: Step = step.clone();
+            step.seconds = 0.0;
+            steps.push(step);
+        }
+        Ok(())
+    })?;
+    Ok((steps, parameters))
+}
+
+fn train_watched(
+    data: &dyn Dataset<RankedList>,
+    config: TrainConfig,
+    sets: &[EvaluationSet<'_, RankedList>],
+    watch: &mut dyn FnMut(&Event) -> Result<()>,
+) -> Result<Vec<f32>> {
     let texts = lists().iter().flat_map(|list| list.responses().to_vec()).collect::<Vec<_>>();
     let tokenizer = Tokenizer::train(texts.iter().map(|text| text.text()), 200)?;
     let tokenizer = tokenizer.with_limits(Limits::new(24))?;
@@ -48,18 +66,10 @@ fn train_and_evaluate(
     let model = Transformer::random(model, 1, Device::Cpu)?;
     let mut trainer = Trainer::new(Box::new(model), tokenizer, config)?;
     let objective = RankedLists { loss: trainer.config().loss };
-    let mut steps = Vec::new();
-    trainer.fit_and_evaluate(&objective, data, sets, &mut |event| {
-        if let Event::Step(step) = event {
-            let mut step: Step = step.clone();
-            step.seconds = 0.0;
-            steps.push(step);
-        }
-        Ok(())
-    })?;
+    trainer.fit_and_evaluate(&objective, data, sets, watch)?;
     let parameters = trainer.scorer().model().parameters();
     let values = |p: &reward_model::tch::Tensor| Vec::<f32>::try_from(p.detach().reshape([-1]));
-    Ok((steps, parameters.iter().flat_map(|(_, p)| values(p).unwrap()).collect()))
+    Ok(parameters.iter().flat_map(|(_, p)| values(p).unwrap()).collect())
 }
 
 fn config(tokens_in_memory: u64) -> TrainConfig {
@@ -130,4 +140,46 @@ fn sets_of_one_name_are_an_error() {
     let set = || EvaluationSet { name: "test", examples: &some };
     let error = train_and_evaluate(&some, config(0), &[set(), set()]).unwrap_err().to_string();
     assert!(error.contains("two sets to evaluate on are called \"test\""), "{error}");
+}
+
+/// More batches are left than are made ahead: whoever makes them is not waited for.
+#[test]
+fn a_stopped_run_does_not_wait_for_batches_that_nobody_wants() {
+    for tokens_in_memory in [0, 1_000_000] {
+        let (mut steps, all) = (0, lists());
+        let config = TrainConfig { batch_size: 2, ..config(tokens_in_memory) };
+        let none = [EvaluationSet { name: "none", examples: &[] }];
+        let error = train_watched(&all, config, &none, &mut |event| {
+            steps += usize::from(matches!(event, Event::Step(_)));
+            if steps == 2 {
+                return Err(Error::Interrupted);
+            }
+            Ok(())
+        });
+        assert!(matches!(error, Err(Error::Interrupted)), "{:?}", error.map(|_| ()));
+        assert_eq!(steps, 2);
+    }
+}
+
+/// Data that lose a response between two looks at them.
+struct Shrinking(Vec<RankedList>, std::sync::atomic::AtomicUsize);
+
+impl Dataset<RankedList> for Shrinking {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn get(&self, index: usize) -> Result<RankedList> {
+        let before = self.1.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        if before > self.0.len() + 20 {
+            return RankedList::new(["alone"]);
+        }
+        Dataset::get(&self.0, index)
+    }
+}
+
+#[test]
+fn data_that_change_in_a_run_stop_it() {
+    let error = train(&Shrinking(lists(), 0.into()), config(0)).unwrap_err().to_string();
+    assert_eq!(error, "the training data have changed since the run began");
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use reward_model::model::Part;
+use reward_model::model::{Part, Sharing};
 use reward_model::tch::{Device, Tensor};
 use reward_model::text::{Layout, Limits, Tokenizer};
 use reward_model::{
@@ -93,7 +93,9 @@ fn train(
 }
 
 fn model(config: &ModelConfig) -> Box<dyn RewardModel> {
-    Box::new(Transformer::random(config.clone(), 1, Device::Cpu).unwrap())
+    // Of decoders; by themselves such small ones would not.
+    let model = Transformer::random(config.clone(), 1, Device::Cpu).unwrap();
+    Box::new(model.with_sharing(Sharing::Always))
 }
 
 fn weights(model: Box<dyn RewardModel>, config: TrainConfig) -> Vec<f32> {

@@ -145,6 +145,7 @@ fn large_rewards_do_not_swallow_a_margin() {
     assert!((loss / oracle::softplus(0.5) - 1.0).abs() < 1e-6, "{loss}");
 }
 
+/// What is not finite is the business of the expressions on all pairs.
 #[test]
 fn infinities_and_nan_are_the_same_in_f32() {
     let inf = f32::INFINITY;

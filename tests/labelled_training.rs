@@ -4,8 +4,8 @@
 use reward_model::tch::{Device, Kind, Tensor};
 use reward_model::text::Tokenizer;
 use reward_model::{
-    Classification, EncoderConfig, Label, LabelledText, LoadOptions, Mode, Objective, Regression,
-    RewardModel, Scorer, TokenBatch, TrainConfig, Trainer, Transformer,
+    Classification, EncoderConfig, Event, Label, LabelledText, LoadOptions, Mode, Objective,
+    Regression, RewardModel, Scorer, TokenBatch, TrainConfig, Trainer, Transformer,
 };
 
 const WORDS: [&str; 3] = ["awful", "fair", "superb"];
@@ -160,4 +160,27 @@ fn the_loss_of_a_batch_has_a_gradient() {
     cost.loss.backward();
     let norm = |tensor: &Tensor| tensor.grad().norm().double_value(&[]);
     assert!(model.parameters().iter().any(|(_, tensor)| norm(tensor) > 1e-3));
+}
+
+/// The accuracy of a step is that of the model before it.
+#[test]
+fn a_step_tells_how_many_classes_were_right_before_it() {
+    let texts = texts(Label::Class);
+    let objective = Classification { classes: 3 };
+    let config =
+        TrainConfig { epochs: 1, batch_size: 30, dropout: false, ..TrainConfig::default() };
+    let mut trainer = Trainer::new(Box::new(model(3)), tokenizer(), config).unwrap();
+    let before = objective.evaluate(trainer.scorer(), &texts).unwrap().metrics.accuracy;
+    assert!(before.is_some_and(|accuracy| accuracy > 0.0 && accuracy < 1.0), "{before:?}");
+    let mut steps = Vec::new();
+    let mut watch = |event: &Event<_>| {
+        steps.extend(match event {
+            Event::Step(step) => Some(step.accuracy),
+            _ => None,
+        });
+        Ok(())
+    };
+    trainer.fit(&objective, &texts, &[], &mut watch).unwrap();
+    assert_eq!(steps, [before]);
+    assert!(objective.decisions(&[0.0; 5], &[&0, &1]).is_err());
 }

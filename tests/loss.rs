@@ -500,7 +500,6 @@ fn cuda_agrees_with_cpu() {
     }
 }
 
-/// (1 − ε) f(d) + ε f(−d), for every function, with ties and margins, and as settings.
 #[test]
 fn a_wrong_order_without_end_costs_infinity_however_labels_are_smoothed() {
     let rewards = Tensor::from_slice(&[0.0, f64::INFINITY]);
@@ -508,6 +507,7 @@ fn a_wrong_order_without_end_costs_infinity_however_labels_are_smoothed() {
     assert_eq!(loss.double_value(&[]), f64::INFINITY);
 }
 
+/// (1 − ε) f(d) + ε f(−d), for every function, with ties and margins, and as settings.
 #[test]
 fn smoothed_labels_are_wrong_ones_in_part() {
     use reward_model::PairFunction::{Hinge, Logistic, Sigmoid, SquaredHinge};

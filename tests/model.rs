@@ -245,7 +245,6 @@ fn a_saved_model_gives_the_same_scores_bit_for_bit() {
     assert!(written.contains("\"finetuning_task\": \"rank\""), "{written}");
 }
 
-/// A folder with these tensors in place of the model's own.
 /// Names that say what the outputs are stay with the head that they are of.
 #[test]
 fn outputs_keep_their_names_with_their_head() {
@@ -269,6 +268,7 @@ fn outputs_keep_their_names_with_their_head() {
     }
 }
 
+/// A folder with these tensors in place of the model's own.
 fn folder_with(change: impl FnOnce(&mut Vec<(String, Tensor)>)) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let model = bert();

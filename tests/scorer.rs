@@ -2,12 +2,14 @@
 //! The scorer and the scale of rewards: measured, normalised, told by the folder, the same alone and together.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 
-use reward_model::tch::Device;
-use reward_model::text::{Limits, TokenizedList, TokenizedText, Tokenizer};
+use reward_model::model::Sharing;
+use reward_model::tch::{Device, Tensor};
+use reward_model::text::{Layout, Limits, TokenizedList, TokenizedText, Tokenizer};
 use reward_model::{
-    DecoderConfig, EncoderConfig, ModelConfig, RankedList, Scorer, TrainConfig, Trainer,
-    Transformer,
+    DecoderConfig, EncoderConfig, Mode, ModelConfig, RankedList, Result, RewardModel, Scorer,
+    TokenBatch, TrainConfig, Trainer, Transformer,
 };
 
 fn lists() -> Vec<RankedList> {
@@ -90,6 +92,59 @@ fn a_long_list_is_scored_as_its_texts_are() {
     assert!(apart.iter().any(|reward| (reward - apart[0]).abs() > 1e-2));
 }
 
+/// A model of somebody's, which knows nothing of shared prompts.
+struct Foreign(Transformer, Arc<Mutex<Vec<usize>>>);
+
+impl RewardModel for Foreign {
+    fn forward(&self, batch: &TokenBatch, mode: Mode) -> Result<Tensor> {
+        self.1.lock().unwrap().push(batch.tokens());
+        self.0.forward(batch, mode)
+    }
+
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.0.parameters()
+    }
+
+    fn device(&self) -> Device {
+        self.0.device()
+    }
+
+    fn layout(&self) -> Layout {
+        self.0.layout()
+    }
+
+    fn save(&self, dir: &Path) -> Result<()> {
+        self.0.save(dir)
+    }
+}
+
+/// Of a prompt that goes through with every text, every batch has room for.
+#[test]
+fn prompts_that_are_not_shared_count_with_every_text() {
+    let vocab_size = tokenizer().vocab_size() as i64;
+    let config = DecoderConfig {
+        vocab_size,
+        hidden_size: 16,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        intermediate_size: Some(32),
+        ..DecoderConfig::default()
+    };
+    let seen = Arc::default();
+    let model = Transformer::random(config, 1, Device::Cpu).unwrap();
+    let scorer = Scorer::new(Box::new(Foreign(model, Arc::clone(&seen))), tokenizer()).unwrap();
+    let text = |t: usize| {
+        let ids: Vec<u32> = (0..500 + t).map(|n| (n % vocab_size as usize) as u32).collect();
+        TokenizedText::new(ids.clone(), vec![0; ids.len()], 500).unwrap()
+    };
+    let mut list = TokenizedList::default();
+    list.texts = (1..40).map(text).collect();
+    assert_eq!(scorer.score_tokenized_lists(&[&list]).unwrap().len(), 39);
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.iter().sum::<usize>(), (501..540).sum::<usize>());
+    assert!(seen.iter().all(|&tokens| tokens <= 8192), "{seen:?}");
+}
+
 fn moments(values: &[f64]) -> (f64, f64) {
     let mean = values.iter().sum::<f64>() / values.len() as f64;
     let square = values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / values.len() as f64;
@@ -170,8 +225,11 @@ fn a_shared_prompt_changes_no_reward() {
         let config = ModelConfig::read(source.join(folder).join("config.json")).unwrap();
         let ModelConfig::Decoder(config) = config else { panic!("a decoder") };
         let vocab_size = tokenizer().vocab_size() as i64;
-        let trainer = trainer(DecoderConfig { vocab_size, num_labels: 1, ..config }.into());
-        let scorer = trainer.scorer();
+        let config = DecoderConfig { vocab_size, num_labels: 1, ..config };
+        let model = Transformer::random(ModelConfig::from(config), 1, Device::Cpu).unwrap();
+        let model = model.with_sharing(Sharing::Always);
+        assert!(model.shares_prompts());
+        let scorer = Scorer::new(Box::new(model), tokenizer()).unwrap();
         let prompt = "so superb film so fair soup awful";
         let all: Vec<RankedList> = lists().into_iter().map(|l| l.with_prompt(prompt)).collect();
         let together = scorer.score(&all).unwrap();

@@ -218,3 +218,24 @@ fn what_cannot_be_is_refused() {
     let message = try_out(decoder(), TokenPrediction::masked(&tokenizer()).unwrap());
     assert!(message.contains("can only be predicted by an encoder"), "{message}");
 }
+
+/// The accuracy of a step is that of the model before it.
+#[test]
+fn a_step_tells_how_many_tokens_were_right_before_it() {
+    let texts = texts();
+    let config = TrainConfig { epochs: 2, batch_size: 60, ..TrainConfig::default() };
+    let mut trainer = Trainer::new(Box::new(decoder()), tokenizer(), config).unwrap();
+    let objective = TokenPrediction::Next;
+    let before = objective.evaluate(trainer.scorer(), &texts).unwrap().accuracy;
+    assert!(before.is_some_and(|accuracy| accuracy > 0.0 && accuracy < 1.0), "{before:?}");
+    let mut steps = Vec::new();
+    let mut watch = |event: &Event<_>| {
+        steps.extend(match event {
+            Event::Step(step) => Some(step.accuracy),
+            _ => None,
+        });
+        Ok(())
+    };
+    trainer.fit(&objective, &texts, &[], &mut watch).unwrap();
+    assert_eq!(steps[0], before);
+}

@@ -8,7 +8,7 @@ use reward_model::tch::{Device, Kind, Tensor};
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
     EncoderConfig, Error, Evaluation, Event, Lists, Mode, RankLoss, RankedList, Reduction, Result,
-    RewardModel, Step, TokenBatch, TrainConfig, Trainer, Transformer,
+    RewardModel, Step, Ties, TokenBatch, TrainConfig, Trainer, Transformer,
 };
 
 const GOOD: [&str; 4] = ["superb", "lovely", "great", "delightful"];
@@ -460,4 +460,60 @@ fn settings_are_files() {
         "epochs = 0: must be finite and at least 1\nbeta1 = 1: must be finite and from 0 to below 1\n\
          patience = 0: must be finite and at least 1"
     );
+}
+
+/// Accuracy and margin of the first step are those of the rewards before it, over strict pairs, and
+/// its loss the mean over as many pairs as count.
+#[test]
+fn a_step_tells_what_the_model_decided_before_it() {
+    let strict = |n: usize| RankedList::new([GOOD[n], FAIR[n], BAD[n]]).unwrap();
+    let tied =
+        |n: usize| RankedList::with_ranks([GOOD[n], FAIR[n], BAD[n]], &[1., 2., 2.]).unwrap();
+    let all = vec![strict(0), tied(1), strict(2), tied(3)];
+    for (ties, weights) in [(Ties::Skip, [3.0, 2.0]), (Ties::Half, [3.0, 3.0])] {
+        for micro_batch_size in [None, Some(1)] {
+            let loss = RankLoss::new().reduction(Reduction::MeanPairs).ties(ties);
+            let config = TrainConfig {
+                loss,
+                dropout: false,
+                epochs: 1,
+                batch_size: 4,
+                micro_batch_size,
+                ..config()
+            };
+            let mut trainer = Trainer::new(bert(3), tokenizer(), config).unwrap();
+            let (mut right, mut gap, mut pairs, mut cost) = (0.0, 0.0, 0.0, 0.0);
+            for (n, list) in all.iter().enumerate() {
+                let rewards = trainer.scorer().score_list(list).unwrap();
+                let ranks: Vec<usize> = list.ranks().collect();
+                for (w, l) in [(0, 1), (0, 2), (1, 2)] {
+                    let d = f64::from(rewards[w]) - f64::from(rewards[l]);
+                    let softplus = |z: f64| z.exp().ln_1p();
+                    if ranks[w] < ranks[l] {
+                        right += if d > 0.0 { 1.0 } else { 0.0 };
+                        gap += d;
+                        pairs += 1.0;
+                        cost += softplus(-d);
+                    } else if ties == Ties::Half {
+                        cost += (softplus(-d) + softplus(d)) / 2.0;
+                    }
+                }
+                assert_eq!(ranks[1] == ranks[2], n % 2 == 1);
+            }
+            let mut first = None;
+            trainer
+                .train(&all, &[], &mut |event| {
+                    if let Event::Step(step) = event {
+                        first.get_or_insert_with(|| step.clone());
+                    }
+                    Ok(())
+                })
+                .unwrap();
+            let first: Step = first.unwrap();
+            assert_eq!(first.accuracy, Some(right / pairs));
+            assert!((first.margin.unwrap() - gap / pairs).abs() < 1e-5, "{first:?}");
+            let count = 2.0 * (weights[0] + weights[1]);
+            assert!((first.loss / (cost / count) - 1.0).abs() < 1e-5, "{first:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use reward_model::data;
-use reward_model::model::Precision;
+use reward_model::model::{Precision, Sharing};
 use reward_model::{Result, Schedule, Selection, TrainConfig};
 
 /// Train a reward model on ranked lists.
@@ -64,9 +64,12 @@ pub struct Arguments {
     /// twice, and backward in chunks of texts [default: any number]
     #[arg(long, value_name = "BYTES", value_parser = crate::support::bytes)]
     pub max_memory: Option<u64>,
+    /// Texts that go backward at once; the same, by hand [default: what --max-memory allows]
+    #[arg(long, value_name = "N")]
+    pub chunk_size: Option<usize>,
     /// Keep only what goes into each layer, and compute the rest again on the way back: little memory,
     /// a forward pass more
-    #[arg(long, conflicts_with = "max_memory")]
+    #[arg(long, conflicts_with_all = ["max_memory", "chunk_size"])]
     pub gradient_checkpointing: bool,
     /// Highest learning rate [default: 5e-4 from random weights, 5e-5 from a backbone]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -136,6 +139,10 @@ pub struct Arguments {
     /// What to compute in: f32, or bf16 on cuda; parameters and loss are f32 either way
     #[arg(long, value_name = "NAME", value_parser = precision, default_value = "f32", requires = "backbone")]
     pub precision: Precision,
+    /// Whether the texts of a list send the prompt through a decoder once: auto, always or never; the
+    /// same but for rounding [default: where it is faster]
+    #[arg(long, value_name = "WHEN", value_parser = sharing, requires = "backbone")]
+    pub share_prompts: Option<Sharing>,
     /// Threads to compute with [default: all]
     #[arg(long, value_name = "N")]
     pub threads: Option<u16>,
@@ -179,6 +186,7 @@ impl Arguments {
         take!(layer_decay, max_skipped_steps, checkpoint_minutes, seed);
         take_optional!(micro_batch_size, head_learning_rate, evaluate_every, best_by, patience);
         take_optional!(checkpoint_steps, threads, max_tokens_per_batch, max_memory);
+        take_optional!(chunk_size);
         if let Some(share) = self.label_smoothing {
             config.loss = config.loss.label_smoothing(share);
         }
@@ -200,6 +208,15 @@ fn schedule(name: &str) -> std::result::Result<Schedule, String> {
         "linear" => Ok(Schedule::Linear),
         "cosine" => Ok(Schedule::Cosine),
         _ => Err("must be constant, linear or cosine".into()),
+    }
+}
+
+fn sharing(name: &str) -> std::result::Result<Sharing, String> {
+    match name {
+        "auto" => Ok(Sharing::Auto),
+        "always" => Ok(Sharing::Always),
+        "never" => Ok(Sharing::Never),
+        _ => Err("must be auto, always or never".into()),
     }
 }
 

@@ -158,7 +158,10 @@ fn backbone(
     device: tch::Device,
     progress: &mut support::Progress,
 ) -> Result<(Box<dyn RewardModel>, Tokenizer)> {
-    let options = LoadOptions::on(device).with_seed(seed).with_precision(arguments.precision);
+    let options = LoadOptions::on(device)
+        .with_seed(seed)
+        .with_precision(arguments.precision)
+        .with_sharing(arguments.share_prompts.unwrap_or_default());
     let model = Transformer::load(folder, &options)?;
     if let Some(loaded) = model.loaded() {
         progress.line(format!("{}: {}, {loaded}", folder.display(), model.config().model_type()));

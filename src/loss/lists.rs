@@ -73,7 +73,10 @@ impl Lists {
         if let Some(at) = ranks.iter().position(|rank| rank.is_nan()) {
             return Err(Error::InvalidArgument(format!("the rank of reward {at} is NaN")));
         }
-        self.ranks = Some(ranks.to_vec());
+        let list = |list: &[usize]| ranks[list[0]..list[1]].windows(2).all(|w| w[0] < w[1]);
+        // In order as they stand is what lists without ranks are.
+        let in_order = self.offsets.windows(2).all(list);
+        self.ranks = (!in_order).then(|| ranks.to_vec());
         Ok(self)
     }
 

@@ -245,7 +245,7 @@ impl RankLoss {
     /// |---|---|
     /// | f32 (or narrower) on a CPU, the logistic function, no margins per pair, no label smoothing, tied pairs skipped | one pass over the pairs, each computed in f64, on libtorch's number of threads for long lists; the centring term in closed form |
     /// | anything else, of more than a million pairs | libtorch's expressions, a million pairs at a time |
-    /// | fewer; rewards that are not finite (in the first case); [`Reduction::None`]; Plackett–Luce | as with `fused(false)`: libtorch's expressions on all pairs at once |
+    /// | fewer, rewards that are not finite among them; [`Reduction::None`]; Plackett–Luce | as with `fused(false)`: libtorch's expressions on all pairs at once |
     ///
     /// The values are the same but for rounding. In the first two cases the gradient is a constant
     /// to libtorch: backward passes work as ever, but there are no **second derivatives** of the

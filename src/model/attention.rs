@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use crate::torch::{upload, upload_indices};
+use crate::torch::{rows, upload, upload_indices};
 use crate::Result;
 
 /// The queries of one text and the keys that they may see, as rows of the tensors that
@@ -250,13 +250,6 @@ fn extend(list: &mut Vec<usize>, places: Range<usize>, slots: usize) {
     let last = places.end.saturating_sub(1);
     list.extend(places.clone());
     list.extend(std::iter::repeat_n(last, slots - places.len()));
-}
-
-/// Those rows of a matrix, any number of times. As the lookup in a table that it is: its backward
-/// pass adds the rows in one order on every device, and on a CPU the two passes together take about
-/// half the time of those of `index_select`.
-pub(super) fn rows(x: &Tensor, places: &Tensor) -> Result<Tensor> {
-    Ok(Tensor::f_embedding(x, places, -1, false, false)?)
 }
 
 /// Keys or values `[rows, heads of keys, slots, d]` as every head of queries sees them.

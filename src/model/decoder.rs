@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{rows, Attention, Heads, Weighing};
+use super::attention::{Attention, Heads, Weighing};
 use super::config::{DecoderConfig, DecoderType};
 use super::frozen::Below;
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
@@ -13,6 +13,7 @@ use super::packed::{Costs, Packed, Scored};
 use super::passes::{through, Stages};
 use super::rotation::Rotation;
 use super::weights::{Init, Weights};
+use crate::torch::rows;
 use crate::Result;
 
 /// A decoder without its head.

@@ -4,13 +4,14 @@ use std::ops::Range;
 
 use tch::{Device, Kind, Tensor};
 
-use super::attention::{rows, Attention, Heads, Weighing};
+use super::attention::{Attention, Heads, Weighing};
 use super::config::{EncoderConfig, EncoderType};
 use super::frozen::Below;
 use super::layers::{dropout, Embedding, Form, Linear, Norm};
 use super::packed::{Costs, Packed};
 use super::passes::{through, Stages};
 use super::weights::{Init, Weights};
+use crate::torch::rows;
 use crate::{Error, Result, TokenBatch};
 
 /// An encoder without its head.

@@ -2,27 +2,32 @@
 
 use tch::Tensor;
 
-use super::attention::rows;
 use super::chunks::{self, Chunks};
 use super::packed::Packed;
 use super::transformer::{Body, Transformer};
 use super::{names, FrozenLayers, GraphParts, Mode, ModelConfig, Part};
-use crate::torch::{seeded, upload_indices};
+use crate::torch::{rows, seeded, upload_indices};
 use crate::{Result, TokenBatch};
+
+/// The lowest part, from the input, in which anything trains.
+pub(super) fn lowest(model: &Transformer) -> Option<Part> {
+    let trained = model.named().iter().filter(|(_, parameter)| parameter.requires_grad());
+    let part = |(name, _): &(String, Tensor)| match names::part(name, model.config()) {
+        // It may be anywhere.
+        Part::Other => Part::Embeddings,
+        part => part,
+    };
+    trained.map(part).min()
+}
 
 /// How many layers, counted from the input, have nothing in or below them that trains; 0 too if
 /// only embeddings do not.
 pub(super) fn layers(model: &Transformer) -> usize {
-    let lowest = |(name, parameter): &(String, Tensor)| match (
-        parameter.requires_grad(),
-        names::part(name, model.config()),
-    ) {
-        (true, Part::Layer(layer)) => layer,
-        (true, Part::Embeddings | Part::Other) => 0,
-        _ => usize::MAX,
-    };
-    let all = model.named().iter().map(lowest).min().unwrap_or(0);
-    all.min(depth(model))
+    match lowest(model) {
+        Some(Part::Embeddings) => 0,
+        Some(Part::Layer(layer)) => layer.min(depth(model)),
+        _ => depth(model),
+    }
 }
 
 /// How many layers always give the same for the same text; all of them stand for the norm after

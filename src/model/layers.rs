@@ -83,10 +83,10 @@ impl Linear {
     pub fn forward_part(&self, x: &Tensor, part: i64, parts: i64) -> Result<Tensor> {
         let dim = i64::from(self.transposed);
         let outputs = self.weight.size()[dim as usize] / parts;
-        let weight = cast(&self.weight, x)?.f_narrow(dim, part * outputs, outputs)?;
+        let weight = cast(&self.weight.f_narrow(dim, part * outputs, outputs)?, x)?;
         let weight = if self.transposed { weight.f_transpose(0, 1)? } else { weight };
         let bias = match &self.bias {
-            Some(bias) => Some(cast(bias, x)?.f_narrow(0, part * outputs, outputs)?),
+            Some(bias) => Some(cast(&bias.f_narrow(0, part * outputs, outputs)?, x)?),
             None => None,
         };
         Ok(x.f_linear(&weight, bias.as_ref())?)

@@ -31,7 +31,7 @@ mod weights;
 
 use std::path::Path;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 #[cfg(feature = "train")]
 pub(crate) use checkpoint::read_tensors;
@@ -218,6 +218,16 @@ pub trait RewardModel {
     /// How the model wants prompt and response joined. By default [`Layout::Pair`].
     fn layout(&self) -> Layout {
         Layout::Pair
+    }
+
+    /// Whether what the texts of a list begin with goes through it once. By default not.
+    fn shares_prompts(&self) -> bool {
+        false
+    }
+
+    /// The dtype that it computes in, of which the end of a run depends. By default that of f32.
+    fn compute_kind(&self) -> Kind {
+        Kind::Float
     }
 
     /// How many token ids it knows, if it tells. By default it does not.

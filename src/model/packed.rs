@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use tch::{Device, Tensor};
 
-use super::attention::{rows, Attention, Row};
-use crate::torch::{upload, upload_indices};
+use super::attention::{Attention, Row};
+use crate::torch::{rows, upload, upload_indices};
 use crate::{Result, TokenBatch};
 
 /// Estimates for one layer, in floating-point operations of a forward pass.

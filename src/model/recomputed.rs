@@ -10,7 +10,7 @@ use super::chunks::{self, checked, drawn};
 use super::frozen::Below;
 use super::passes::Stages;
 use super::transformer::Transformer;
-use super::{names, Mode, Part};
+use super::{frozen, Mode, Part};
 use crate::{Result, TokenBatch};
 
 /// A batch on its way through the model.
@@ -55,12 +55,16 @@ impl<'a> Recomputed<'a> {
 
     /// Adds to the parameters' gradients what the scores' gradient comes to, and returns the scores.
     pub fn backward(self, gradient: &mut dyn FnMut(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let lowest = self.lowest_wanted();
+        // Of the layers through whose graph something trains.
         let mut inputs = Vec::with_capacity(self.layers().len() + 1);
         let scores = {
             let _no_grad = tch::no_grad_guard();
             let mut x = self.input()?;
             for number in self.layers() {
-                inputs.push(x.shallow_clone());
+                if number >= lowest.saturating_sub(1) {
+                    inputs.push(x.shallow_clone());
+                }
                 x = self.layer(number, x)?;
             }
             let scores = self.scores_of(&x)?;
@@ -68,7 +72,6 @@ impl<'a> Recomputed<'a> {
             scores
         };
         let mut flowing = checked(gradient(&scores)?, &scores)?;
-        let lowest = self.lowest_wanted();
         for number in (self.layers().start..=self.layers().end).rev() {
             let Some(x) = inputs.pop() else { break };
             let wanted = number >= lowest;
@@ -92,15 +95,11 @@ impl<'a> Recomputed<'a> {
 
     /// The lowest layer, from 0, whose input's gradient leads to a parameter.
     fn lowest_wanted(&self) -> usize {
-        let above = |(name, parameter): &(String, Tensor)| match (
-            parameter.requires_grad(),
-            names::part(name, self.model.config()),
-        ) {
-            (true, Part::Layer(number)) => number + 1,
-            (true, Part::Embeddings | Part::Other) => 0,
+        match frozen::lowest(self.model) {
+            Some(Part::Embeddings) => 0,
+            Some(Part::Layer(number)) => number + 1,
             _ => usize::MAX,
-        };
-        self.model.named().iter().map(above).min().unwrap_or(usize::MAX)
+        }
     }
 }
 

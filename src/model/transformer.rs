@@ -259,6 +259,17 @@ impl RewardModel for Transformer {
         self.device
     }
 
+    fn shares_prompts(&self) -> bool {
+        match &self.body {
+            Body::Encoder(_) => false,
+            Body::Decoder(decoder) => decoder.can_share() && self.sharing != Sharing::Never,
+        }
+    }
+
+    fn compute_kind(&self) -> Kind {
+        self.body_kind().unwrap_or(Kind::Float)
+    }
+
     fn part(&self, name: &str) -> Part {
         names::part(name, &self.config)
     }

@@ -191,13 +191,14 @@ fn scores_and_gradients_in_bf16_are_those_of_f32_to_its_digits() {
             differentiate(&rounded);
             let what = format!("{} {sharing:?}", folder.display());
             assert_close(&what, &rounded, &exact, 0.05);
-            assert_close(&what, &flat(model.take_gradients()), &gradients, 0.25);
+            let at_once = flat(model.take_gradients());
+            assert_close(&what, &at_once, &gradients, 0.25);
             for parts in [Texts(2), Layers] {
                 let mut gradient = |scores: &Tensor| Ok(weights(scores));
                 let mode = Mode::Evaluation;
                 let _ = model.backward_in_parts(&batch, mode, parts, &mut gradient).unwrap();
                 let what = format!("{what}, {parts:?}");
-                assert_close(&what, &flat(model.take_gradients()), &gradients, 0.25);
+                assert_close(&what, &flat(model.take_gradients()), &at_once, 0.05);
             }
         }
     }

@@ -109,7 +109,7 @@ impl TokenBatch {
         Ok(batch)
     }
 
-    /// A batch in which every text is a list of its own, as scoring wants it.
+    /// A batch in which every text is a list of its own.
     ///
     /// # Errors
     /// As [`TokenBatch::from_lists`].

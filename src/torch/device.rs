@@ -34,8 +34,8 @@ pub fn parse_device(name: &str) -> Result<Device> {
     super::cuda::load().map_err(|missing| error(format!("{missing}; use cpu")))?;
     if !tch::utils::has_cuda() {
         return Err(error(
-            "libtorch finds no CUDA here: no GPU, no NVIDIA driver, or a CPU build of libtorch; \
-             use cpu"
+            "libtorch finds no CUDA here: no GPU, no NVIDIA driver, a CPU build of libtorch, or it was \
+             used before it was asked for CUDA (call parse_device first); use cpu"
                 .into(),
         ));
     }

@@ -30,4 +30,4 @@ pub(crate) use tensor::checksum;
 pub(crate) use tensor::send;
 #[cfg(feature = "models")]
 pub(crate) use tensor::to_vec_f32;
-pub(crate) use tensor::{compute_kind, overwrite, upload, upload_indices};
+pub(crate) use tensor::{compute_kind, overwrite, rows, upload, upload_indices};

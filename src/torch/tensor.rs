@@ -25,6 +25,13 @@ pub(crate) fn upload_indices(
     upload(&positions, device)
 }
 
+/// Those rows of a matrix, any number of times. As the lookup in a table that it is: its backward
+/// pass adds the rows in one order on every device, and on a CPU the two passes together take about
+/// half the time of those of `index_select`.
+pub(crate) fn rows(x: &Tensor, places: &Tensor) -> Result<Tensor> {
+    Ok(Tensor::f_embedding(x, places, -1, false, false)?)
+}
+
 /// The dtype to compute a loss in: f32 for half precision, otherwise the tensor's own.
 pub(crate) fn compute_kind(tensor: &Tensor) -> Result<Kind> {
     match tensor.f_kind()? {

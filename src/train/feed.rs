@@ -6,7 +6,7 @@ use std::thread;
 use super::objective::{Objective, Prepared, PreparedExample};
 use crate::data::Dataset;
 use crate::text::Tokenizer;
-use crate::{Result, TokenBatch};
+use crate::{Error, Result, TokenBatch};
 
 /// Examples that are read and tokenised at a time when a run begins.
 pub(super) const AT_ONCE: usize = 1024;
@@ -20,7 +20,7 @@ pub(super) struct Feed<'a, O: Objective> {
     data: &'a dyn Dataset<O::Example>,
     /// Of each example that something can be learned from, its number in the data.
     numbers: Vec<usize>,
-    /// The tokens of each one's longest text: what a batch is padded to.
+    /// The tokens of each one's longest text, by which batches are made of similar ones.
     lengths: Vec<usize>,
     kept: Option<Prepared<O::Target>>,
     /// What was left out, without the examples.
@@ -157,6 +157,10 @@ impl<'a, O: Objective> Feed<'a, O> {
             }
             None => {
                 let prepared = self.prepare(&self.numbers(batch))?;
+                if prepared.examples.len() != batch.len() {
+                    let message = "the training data have changed since the run began";
+                    return Err(Error::InvalidArgument(message.into()));
+                }
                 Loaded::new(&prepared.examples.iter().collect::<Vec<_>>(), limits)
             }
         }

@@ -73,7 +73,7 @@ impl Kept {
                 return send(&known, device);
             }
             let states = layers.states(&batch.only(list))?;
-            self.keep(example, &states.f_to_device(Device::Cpu)?)?;
+            self.keep(example, &states)?;
             Ok(states)
         });
         let each: Vec<Tensor> = each.collect::<Result<_>>()?;
@@ -98,11 +98,13 @@ impl Kept {
     fn keep(&mut self, example: usize, states: &Tensor) -> Result<()> {
         let (numbers, kind) = (states.numel(), states.f_kind()?);
         let bytes = numbers * kind.elt_size_in_bytes();
+        // Only what is kept is fetched from a GPU, which is waited for.
+        let here = || states.f_to_device(Device::Cpu);
         if self.memory.take(bytes as u64).is_some() {
-            self.of_examples[example] = Place::Memory(states.shallow_clone());
+            self.of_examples[example] = Place::Memory(here()?);
         } else if let Some(start) = self.disk.take(bytes as u64) {
             let mut raw = vec![0; bytes];
-            states.f_contiguous()?.f_copy_data_u8(&mut raw, numbers)?;
+            here()?.f_contiguous()?.f_copy_data_u8(&mut raw, numbers)?;
             let file = match &mut self.file {
                 Some(file) => file,
                 none => match tempfile::tempfile_in(&self.folder) {

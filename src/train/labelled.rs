@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Device, Reduction, Tensor};
 
-use super::objective::{BatchLoss, Decisions, Objective, Prepared};
+use super::objective::{as_many, BatchLoss, Decisions, Objective, Prepared};
 use crate::metrics::{ClassMeter, ClassMetrics, ValueMeter, ValueMetrics};
 use crate::model::{Mode, RewardModel};
 use crate::score::{self, Scorer};
@@ -76,6 +76,7 @@ impl Objective for Classification {
     }
 
     fn decisions(&self, logits: &[f32], classes: &[&usize]) -> Result<Decisions> {
+        as_many(logits, classes.len() * self.classes)?;
         let chosen = logits.chunks(self.classes.max(1)).map(best);
         let right = chosen.zip(classes).filter(|(chosen, class)| chosen == **class).count();
         let count = classes.len();

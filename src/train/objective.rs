@@ -111,8 +111,8 @@ pub trait Objective: Sync {
     ) -> Result<BatchLoss>;
 
     /// What the model decided in a batch of a step, for the step's record: of the outputs that
-    /// [`loss`](Self::loss) gave, row by row, which are read only when the gradient has been asked for,
-    /// so that a GPU has it to do meanwhile. By default nothing.
+    /// [`loss`](Self::loss) gave, row by row, which are read only when the gradient is there, so that a
+    /// GPU need not wait. By default nothing.
     ///
     /// # Errors
     /// If the outputs are not as many as the targets ask for.
@@ -139,6 +139,15 @@ pub trait Objective: Sync {
     /// The figure of an evaluation by which epochs are compared: higher is better. `None` if there
     /// was nothing to evaluate on.
     fn merit(&self, evaluation: &Self::Evaluation) -> Option<f64>;
+}
+
+/// An error if the outputs are not as many as expected.
+pub(super) fn as_many(outputs: &[f32], expected: usize) -> Result<()> {
+    if outputs.len() == expected {
+        return Ok(());
+    }
+    let message = format!("{} outputs where the targets ask for {expected}", outputs.len());
+    Err(Error::InvalidArgument(message))
 }
 
 /// What a batch costs.

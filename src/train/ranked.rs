@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tch::Tensor;
 
-use super::objective::{BatchLoss, Decisions, Objective, Prepared};
+use super::objective::{as_many, BatchLoss, Decisions, Objective, Prepared};
 use super::Evaluation;
 use crate::metrics::{DetailMeter, RankMeter, Scored};
 use crate::model::{Mode, RewardModel};
@@ -125,8 +125,9 @@ impl Objective for RankedLists {
 
     fn decisions(&self, rewards: &[f32], targets: &[&Ranks]) -> Result<Decisions> {
         let (mut meter, mut rest) = (RankMeter::default(), rewards);
+        as_many(rewards, targets.iter().map(|list| list.ranks.len()).sum())?;
         for Ranks { ranks, .. } in targets {
-            let (list, after) = rest.split_at(ranks.len().min(rest.len()));
+            let (list, after) = rest.split_at(ranks.len());
             meter.add(&Scored::new(list, ranks)?);
             rest = after;
         }

@@ -89,14 +89,14 @@ impl<O: Objective> Run<'_, O> {
             let names = self.optimizer.not_finite()?.join(", ");
             return Ok(Outcome::Skipped(format!("the gradient's norm is {grad_norm} ({names})")));
         }
-        let learning_rate = self.rates.rate(step);
-        self.optimizer.step(learning_rate)?;
         for (LoadedPart { targets, .. }, cost) in parts.iter().zip(&costs) {
             if let Some(outputs) = &cost.outputs {
                 let targets: Vec<_> = targets.iter().collect();
                 sums.decided(&self.objective.decisions(&to_vec_f32(outputs)?, &targets)?);
             }
         }
+        let learning_rate = self.rates.rate(step);
+        self.optimizer.step(learning_rate)?;
         Ok(Outcome::Made(Step {
             step,
             epoch: self.state.epoch,

@@ -30,13 +30,14 @@ pub(super) struct Settings {
 
 /// The loss of rewards `[N]`, tied pairs skipped, lists without margins of their own; `None` if
 /// this is not the way to compute it: on another device, in another dtype, with rewards that are
-/// not finite, or without a pair.
+/// not finite, without a pair, or for a value of each.
 pub(super) fn forward(
     settings: &Settings,
     rewards: &Tensor,
     lists: &Lists,
 ) -> Result<Option<Tensor>> {
-    if rewards.device() != Device::Cpu || rewards.f_kind()? != Kind::Float {
+    let value_per_pair = settings.reduction == Reduction::None;
+    if value_per_pair || rewards.device() != Device::Cpu || rewards.f_kind()? != Kind::Float {
         return Ok(None);
     }
     let mut values = vec![0f32; lists.items()];
@@ -68,7 +69,7 @@ pub(super) fn forward(
     }
     let mut weight = 1.0;
     match settings.reduction {
-        Reduction::Sum => {}
+        Reduction::Sum | Reduction::None => {}
         Reduction::MeanPairs => weight /= pairs as f64,
         Reduction::MeanPerList => {
             weight /= per_list.iter().filter(|&&pairs| pairs > 0).count() as f64;
@@ -76,7 +77,6 @@ pub(super) fn forward(
             let weights = per_list.iter().map(|&pairs| 1.0 / pairs.max(1) as f64);
             batch.weights = Some(weights.collect());
         }
-        Reduction::None => return Ok(None),
     }
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
     let Cost { value, gradient } = batch.cost(pairs, threads, rewards.requires_grad());
