@@ -124,6 +124,17 @@ def used(process):
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def gpu_memory(process):
+    """MiB that a process has on the GPU, where nvidia-smi tells."""
+    command = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+    try:
+        lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    used = dict(line.split(", ") for line in lines if line.count(", ") == 1)
+    return used.get(str(process))
+
+
 class Contender:
     """A process that trains, a pass at a time."""
 
@@ -311,6 +322,13 @@ def measure(row, peers, repeats, python, program, job, lists):
         for _ in range(repeats):
             for contender in running:
                 contender.turn()
+        if row == "gpu":
+            with open(job["lists"]) as file:
+                tokens = sum(len(text) for line in file for text in json.loads(line))
+            for contender in running:
+                seconds = statistics.median(contender.seconds)
+                print(f"{row}: {contender.name}: {tokens / seconds:.0f} tokens/s of all texts, "
+                      f"{gpu_memory(contender.process.pid) or '(not known)'} MiB of the GPU held", flush=True)
     finally:
         for contender in running:
             contender.end()

@@ -2,7 +2,6 @@
 
 mod oracle;
 
-use std::io::Write;
 
 use approx::assert_relative_eq;
 use oracle::{close, Case};
@@ -473,30 +472,6 @@ fn settings_survive_serde() {
     for loss in [loss, RankLoss::plackett_luce().centering(0.01)] {
         let json = serde_json::to_string(&loss).unwrap();
         assert_eq!(serde_json::from_str::<RankLoss>(&json).unwrap(), loss, "{json}");
-    }
-}
-
-#[test]
-fn cuda_agrees_with_cpu() {
-    let Ok(cuda) = reward_model::parse_device("cuda") else {
-        // Not by `eprintln!`, which is shown for tests that fail only.
-        let _ = writeln!(std::io::stderr(), "skipped: there is no CUDA device");
-        return;
-    };
-    for loss in all_losses() {
-        let on = |device| {
-            let rewards = Tensor::from_slice(&[1.5f64, -0.3, 0.8, 2.0, -1.0, 0.1])
-                .to_device(device)
-                .set_requires_grad(true);
-            let loss = loss.forward_lists(&rewards, &Lists::from_lengths(&[4, 2])).unwrap();
-            loss.backward();
-            (value(&loss), vector(&rewards.grad().to_device(Device::Cpu)))
-        };
-        let ((a, ga), (b, gb)) = (on(Device::Cpu), on(cuda));
-        assert_relative_eq!(a, b, max_relative = 1e-12);
-        for (x, y) in ga.iter().zip(&gb) {
-            assert_relative_eq!(x, y, epsilon = 1e-12);
-        }
     }
 }
 
