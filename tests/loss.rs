@@ -2,7 +2,6 @@
 
 mod oracle;
 
-
 use approx::assert_relative_eq;
 use oracle::{close, Case};
 use proptest::prelude::*;
