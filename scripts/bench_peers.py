@@ -319,6 +319,9 @@ def measure(row, peers, repeats, python, program, job, lists):
             if "micro" in ready:
                 print(f"{row}: {contender.name} is best with {ready['micro']} "
                       f"{'pairs' if contender.name == 'trl' else 'lists'} a forward pass", flush=True)
+        # Before ours multiplies large matrices to see what the GPU can do.
+        memory = {contender.name: row == "gpu" and gpu_memory(contender.process.pid)
+                  for contender in running}
         for _ in range(repeats):
             for contender in running:
                 contender.turn()
@@ -328,7 +331,7 @@ def measure(row, peers, repeats, python, program, job, lists):
             for contender in running:
                 seconds = statistics.median(contender.seconds)
                 print(f"{row}: {contender.name}: {tokens / seconds:.0f} tokens/s of all texts, "
-                      f"{gpu_memory(contender.process.pid) or '(not known)'} MiB of the GPU held", flush=True)
+                      f"{memory[contender.name] or '(not known)'} MiB of the GPU held", flush=True)
     finally:
         for contender in running:
             contender.end()

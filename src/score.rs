@@ -164,8 +164,8 @@ impl Scorer {
         })
     }
 
-    /// The texts of each list, those of a long one in several runs that fit a batch, each with the
-    /// prompt; beside a long prompt as many as half a batch has room for.
+    /// The texts of each list, those of a long one in several runs, each with the prompt: as many
+    /// texts as fit a batch with it, or half a batch beside a long one.
     fn runs<'a>(&self, lists: &[&'a TokenizedList]) -> Vec<Run<'a>> {
         let (mut runs, mut first) = (Vec::new(), 0);
         for list in lists {

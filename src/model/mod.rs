@@ -220,12 +220,14 @@ pub trait RewardModel {
         Layout::Pair
     }
 
-    /// Whether what the texts of a list begin with goes through it once. By default not.
+    /// Whether what the texts of a list begin with goes through it once; a model around another one
+    /// passes this on. By default not.
     fn shares_prompts(&self) -> bool {
         false
     }
 
-    /// The dtype that it computes in, of which the end of a run depends. By default that of f32.
+    /// The dtype that it computes in, on which the end of a run depends; a model around another one
+    /// passes this on. By default f32's.
     fn compute_kind(&self) -> Kind {
         Kind::Float
     }

@@ -191,7 +191,7 @@ impl Trainer {
                 config: self.config.clone(),
                 threads: tch::get_num_threads(),
                 device: format!("{:?}", self.scorer.model().device()),
-                precision: format!("{:?}", self.scorer.model().compute_kind()),
+                precision: Some(format!("{:?}", self.scorer.model().compute_kind())),
                 data: data.fingerprint,
                 frozen: checksum(frozen.parameters())?,
             };

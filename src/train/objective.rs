@@ -186,7 +186,8 @@ impl BatchLoss {
         BatchLoss { loss, weight: None, outputs: None }
     }
 
-    /// With what [`Objective::decisions`] is to be told.
+    /// With what [`Objective::decisions`] is to be told: held until the end of the step, so no more than
+    /// it needs.
     ///
     /// # Errors
     /// If libtorch fails.
@@ -270,7 +271,7 @@ impl<T> Prepared<T> {
         )))
     }
 
-    /// The tokens of each example's longest text: what a batch is padded to.
+    /// The tokens of each example's longest text.
     pub(super) fn lengths(&self) -> Vec<usize> {
         self.examples.iter().map(PreparedExample::longest_text).collect()
     }

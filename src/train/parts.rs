@@ -45,7 +45,8 @@ impl<T> Part<'_, T> {
             _ => cost.loss.f_backward()?,
         }
         // Without its graph.
-        Ok(BatchLoss { loss: cost.loss.f_detach()?, ..cost })
+        let outputs = cost.outputs.map(|outputs| outputs.f_detach()).transpose()?;
+        Ok(BatchLoss { loss: cost.loss.f_detach()?, outputs, ..cost })
     }
 
     /// The gradient by way of that of the scores, of which the objective makes its loss.

@@ -42,7 +42,9 @@ impl Ranks {
     /// How many pairs of responses there are, and how many of them are tied.
     fn pairs(&self) -> (usize, usize) {
         let pairs = |n: usize| n * n.saturating_sub(1) / 2;
-        let runs = self.ranks.chunk_by(|a, b| a == b);
+        let mut ranks = self.ranks.clone();
+        ranks.sort_unstable();
+        let runs = ranks.chunk_by(|a, b| a == b);
         (pairs(self.ranks.len()), runs.map(|run| pairs(run.len())).sum())
     }
 

@@ -52,9 +52,9 @@ pub(super) struct Identity {
     /// The number of threads that libtorch computes with: sums depend on it.
     pub threads: i32,
     pub device: String,
-    /// What the model computes in.
-    #[serde(default = "float")]
-    pub precision: String,
+    /// What the model computes in; older folders do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// Of the training data as tokens, in order, with their targets.
     pub data: u32,
     /// Of the parameters that do not train, which checkpoints leave out.
@@ -220,10 +220,6 @@ impl RunFolder {
         let length = log.metadata().map_err(Error::io("read", &path))?.len();
         log.set_len(bytes.min(length)).map_err(Error::io("write", &path))
     }
-}
-
-fn float() -> String {
-    "Float".into()
 }
 
 impl Identity {
