@@ -5,7 +5,8 @@
 //! texts, and the ratio that the products of matrices alone would give. `-- memory`, `-- memory
 //! four`, `-- memory layers` and `-- memory plain` print the peak memory of a gradient in chunks of one
 //! text, of four, with layers computed again, and at once, with what the model estimates, each in a
-//! process of its own (`encoder` and `dropout` in place of a decoder without); `-- profile` repeats one step, to be looked at with a profiler.
+//! process of its own (`encoder` and `dropout` in place of a decoder without); `-- profile` repeats one
+//! step, to be looked at with a profiler.
 
 use std::time::Instant;
 

@@ -86,7 +86,7 @@ fn main() -> Result<()> {
         compare(&rewards)?;
         let mut samples = CONTENDERS.map(|_| Samples::default());
         let started = Instant::now();
-        let mut order = [0, 1, 2, 3, 4];
+        let mut order: [usize; CONTENDERS.len()] = std::array::from_fn(|at| at);
         while started.elapsed() < budget {
             shuffle(&mut order);
             for at in order {

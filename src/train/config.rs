@@ -100,8 +100,8 @@ pub struct TrainConfig {
     /// and at least one layer above them do not train and nothing is dropped out in them. It is
     /// computed list by list in either case: weights are the same, bit for bit. Default: yes.
     pub cache_frozen: bool,
-    /// How many bytes of it are kept in memory: 4 · `hidden_size` for each token (2 in bf16), those that the
-    /// texts of a list share counted once, or for each text if only the head trains. Default 1 GiB.
+    /// How many bytes of it are kept in memory: 4 · `hidden_size` (in bf16 2) for each token, those that
+    /// the texts of a list share counted once, or for each text if only the head trains. Default 1 GiB.
     pub cache_memory: u64,
     /// How many more bytes are kept in an unnamed temporary file, in the run's folder if there is one;
     /// what has no room there either, or on a full disk, is computed in every epoch. Default 8 GiB.

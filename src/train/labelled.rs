@@ -72,7 +72,7 @@ impl Objective for Classification {
         let logits = score::forward(model, batch, mode, self.classes)?;
         let truth = upload_indices(classes.iter().map(|&&class| class), logits.device())?;
         let loss = cross_entropy(&logits, &truth)?;
-        BatchLoss::mean_of(classes.len(), loss).with_outputs(&logits)
+        Ok(BatchLoss::mean_of(classes.len(), loss).with_outputs(&logits))
     }
 
     fn decisions(&self, logits: &[f32], classes: &[&usize]) -> Result<Decisions> {

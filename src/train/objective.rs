@@ -188,11 +188,8 @@ impl BatchLoss {
 
     /// With what [`Objective::decisions`] is to be told: held until the end of the step, so no more than
     /// it needs.
-    ///
-    /// # Errors
-    /// If libtorch fails.
-    pub fn with_outputs(self, outputs: &Tensor) -> Result<BatchLoss> {
-        Ok(BatchLoss { outputs: Some(outputs.f_detach()?), ..self })
+    pub fn with_outputs(self, outputs: &Tensor) -> BatchLoss {
+        BatchLoss { outputs: Some(outputs.shallow_clone()), ..self }
     }
 }
 

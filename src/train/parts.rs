@@ -44,7 +44,7 @@ impl<T> Part<'_, T> {
             Some(weight) if self.weighted => cost.loss.f_mul_scalar(weight)?.f_backward()?,
             _ => cost.loss.f_backward()?,
         }
-        // Without its graph.
+        // Without their graph.
         let outputs = cost.outputs.map(|outputs| outputs.f_detach()).transpose()?;
         Ok(BatchLoss { loss: cost.loss.f_detach()?, outputs, ..cost })
     }

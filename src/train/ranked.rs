@@ -122,7 +122,7 @@ impl Objective for RankedLists {
             Reduction::MeanPairs => BatchLoss::mean_of(pairs.sum(), loss),
             Reduction::Sum | Reduction::None => BatchLoss::sum(loss),
         };
-        cost.with_outputs(&rewards)
+        Ok(cost.with_outputs(&rewards))
     }
 
     fn decisions(&self, rewards: &[f32], targets: &[&Ranks]) -> Result<Decisions> {

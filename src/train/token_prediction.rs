@@ -214,7 +214,7 @@ impl Objective for TokenPrediction {
         let vocabulary = rows(&backbone.token_embeddings());
         let question = self.question(batch, maskable, vocabulary, seed)?;
         let (loss, right) = question.ask(backbone, mode)?;
-        BatchLoss::mean_of(question.at.len(), loss).with_outputs(&right)
+        Ok(BatchLoss::mean_of(question.at.len(), loss).with_outputs(&right))
     }
 
     fn decisions(&self, right: &[f32], _: &[&Vec<usize>]) -> Result<Decisions> {
