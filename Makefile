@@ -7,7 +7,7 @@ CARGO ?= cargo
 
 help:
 	@echo 'make train        set up libtorch, build, train on the lists in examples/data'
-	@echo 'make test         set up libtorch, run the whole test suite'
+	@echo 'make test         set up libtorch, run the whole test suite; TCH=0.24: with libtorch 2.11.0'
 	@echo 'make libtorch     set up libtorch alone; CUDA=1 for the CUDA build (3.6 GB)'
 	@echo 'make finetune     what transfer is worth for 10, 30 and 100 % of the labels'
 	@echo 'make minilm       fetch all-MiniLM-L6-v2 (91 MB) for a test and for --backbone .minilm'
@@ -19,15 +19,21 @@ help:
 	@echo '                  LISTS=DIR with sst5_{train,test}.tsv; ARGS="--only ROW --repeats N"'
 	@echo 'make doc, lint    documentation; formatting, clippy and documentation warnings'
 
+# TCH=0.24: the other pair that is supported, in a copy of this tree.
+ifdef TCH
+libtorch test:
+	@$(PYTHON) scripts/with_tch.py $(TCH) $(MAKE) $@
+else
 libtorch:
 	@$(PYTHON) scripts/libtorch.py $(if $(CUDA),--cuda)
-
-train: libtorch
-	$(CARGO) run --release --example train_rm
 
 # In release, as everything else, so that tch is built once.
 test: libtorch
 	$(CARGO) test --release
+endif
+
+train: libtorch
+	$(CARGO) run --release --example train_rm
 
 finetune: libtorch
 	$(CARGO) run --release --example finetune

@@ -11,8 +11,8 @@ for all alike. CrossEncoder has its own batches, shuffled, a step's lists at onc
 passes, in
 ranked lists per second, go to target/peers/table.md and what was measured to results.json beside it.
 
-The peers live in target/peers/venv, made once (torch with its CUDA libraries is 5 GB), or in the environment
-that `--python DIR` names.
+The peers live in target/peers/venv-TORCH, made once (torch with its CUDA libraries is 5 GB), or in the
+environment that `--python DIR` names.
 """
 
 import argparse
@@ -26,10 +26,14 @@ import time
 import venv
 from pathlib import Path
 
+from libtorch import locked_version
+
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "target" / "peers"
 WORK = HOME / "work"
-PACKAGES = ["torch==2.11.0", "transformers==4.57.6", "trl==1.16.0", "sentence-transformers==5.7.0",
+# The libtorch of the peers is ours.
+TORCH = locked_version()
+PACKAGES = [f"torch=={TORCH}", "transformers==4.57.6", "trl==1.16.0", "sentence-transformers==5.7.0",
             "accelerate==1.15.0", "datasets==5.0.1"]
 VOCABULARY = 4096
 LISTS_PER_STEP = {"decoder": 4, "minilm": 8}
@@ -76,9 +80,9 @@ def environment(given):
     if given:
         inside = given / "bin" / "python"
         return inside if inside.exists() else given
-    home = HOME / "venv"
+    home = HOME / f"venv-{TORCH}"
     if not (home / "complete").exists():
-        print("making target/peers/venv: " + " ".join(PACKAGES), file=sys.stderr)
+        print(f"making {home.relative_to(ROOT)}: " + " ".join(PACKAGES), file=sys.stderr)
         venv.create(home, with_pip=True, clear=True)
         subprocess.run([home / "bin" / "python", "-m", "pip", "install", "--quiet",
                         "--disable-pip-version-check", *PACKAGES], check=True)

@@ -2,10 +2,11 @@
 """Sets up libtorch for this checkout: `make libtorch`, or `make libtorch CUDA=1`.
 
 The CPU set-up takes from the PyTorch wheel only what a program linked for CPU needs (0.5 GB); the
-CUDA set-up takes that wheel's libraries and every library that they load (3.6 GB). Versions are
-pinned and contents checked by hash (scripts/libtorch-*.txt). Everything is made in a temporary
-folder and renamed when complete, so an interrupted run leaves nothing that looks complete, and a
-later run clears what is left, or finds the folder and downloads nothing.
+CUDA set-up takes that wheel's libraries and every library that they load (3.6 GB). The version is the
+one that the tch in Cargo.lock is written for, and contents are checked by hash (scripts/libtorch/).
+Everything is made in a temporary folder and renamed when complete, so an interrupted run leaves
+nothing that looks complete, and a later run clears what is left, or finds the folder and downloads
+nothing.
 
 Last, `.cargo/config.toml` (ignored by git) tells cargo, and through it every editor, where libtorch
 is. A libtorch of your own wins: with LIBTORCH or LIBTORCH_USE_PYTORCH set, nothing is fetched.
@@ -17,6 +18,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -25,18 +27,21 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-VERSION = "2.11.0"
 ROOT = Path(__file__).resolve().parent.parent
+WHEELS = ROOT / "scripts" / "libtorch"
 STORE = ROOT / ".libtorch"
 CONFIG = ROOT / ".cargo" / "config.toml"
 MARK = "# Written by scripts/libtorch.py; safe to delete.\n"
+
+# The libtorch that each tch is written for: its build script accepts no other.
+LIBTORCH_OF_TCH = {"0.24": "2.11.0", "0.26": "2.13.0"}
 
 LINUX, MAC = ("Linux", "x86_64"), ("Darwin", "arm64")
 # What the wheels to download are tagged with. One fixed Python, whatever runs this script: only the
 # C++ part of a wheel is used.
 TAGS = {
     LINUX: [f"manylinux{version}_x86_64" for version in ("_2_28", "_2_27", "_2_25", "_2_18", "2014")],
-    MAC: ["macosx_11_0_arm64"],
+    MAC: ["macosx_14_0_arm64", "macosx_11_0_arm64"],
 }
 # The libraries of the Linux wheels that a program linked for CPU alone loads: libtorch_cpu.so names
 # the last two, and nothing else of CUDA.
@@ -55,6 +60,22 @@ def fail(message):
     sys.exit(f"libtorch: {message}")
 
 
+def locked_version():
+    """The version of libtorch that the tch in Cargo.lock wants."""
+    lock = ROOT / "Cargo.lock"
+    found = re.search(r'name = "tch"\nversion = "(\d+\.\d+)', lock.read_text())
+    if found is None:
+        fail(f"{lock} names no tch; `git checkout Cargo.lock` brings it back")
+    if found[1] not in LIBTORCH_OF_TCH:
+        pairs = ", ".join(f"{tch} (libtorch {torch})" for tch, torch in LIBTORCH_OF_TCH.items())
+        fail(
+            f"{lock} has tch {found[1]}, whose libtorch is not pinned here. Lock one of {pairs}: "
+            "`cargo update tch --precise 0.26.0 && cargo update torch-sys --precise 0.26.0`, or set "
+            "LIBTORCH or LIBTORCH_USE_PYTORCH=1 for a libtorch of your own"
+        )
+    return LIBTORCH_OF_TCH[found[1]]
+
+
 def download(requirements, into):
     if importlib.util.find_spec("pip") is None:
         fail(
@@ -66,7 +87,7 @@ def download(requirements, into):
     command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--no-cache-dir"]
     command += ["--python-version=3.11", "--implementation=cp", "--abi=cp311", "--abi=none"]
     command += [f"--platform={tag}" for tag in TAGS[platform.system(), platform.machine()]]
-    command += [f"--dest={into}", f"--requirement={ROOT / 'scripts' / requirements}"]
+    command += [f"--dest={into}", f"--requirement={WHEELS / requirements}"]
     # Nothing is installed into any Python, and gigabytes may not fit where temporary files go.
     environment = dict(os.environ, PIP_REQUIRE_VIRTUALENV="0", TMPDIR=str(into.parent))
     if subprocess.run(command, env=environment).returncode != 0:
@@ -122,16 +143,16 @@ def only_run():
         yield
 
 
-def set_up(kind, torch, keep):
+def set_up(version, kind, torch, keep):
     """Makes .libtorch/VERSION-KIND unless it is there; libtorch is in its folder `torch`."""
-    home = STORE / f"{VERSION}-{kind}"
+    home = STORE / f"{version}-{kind}"
     if home.exists():
         return home / torch
     if kind == "cuda" and (platform.system(), platform.machine()) != LINUX:
         fail("the CUDA set-up is for Linux on x86-64")
     if (platform.system(), platform.machine()) not in TAGS:
         fail(
-            f"no recipe for {platform.system()} {platform.machine()}. Install torch=={VERSION} with "
+            f"no recipe for {platform.system()} {platform.machine()}. Install torch=={version} with "
             "pip and set LIBTORCH_USE_PYTORCH=1, or set LIBTORCH to a libtorch folder of that version"
         )
     with only_run():
@@ -141,13 +162,13 @@ def set_up(kind, torch, keep):
             with tempfile.TemporaryDirectory(prefix="tmp-", dir=STORE) as work:
                 wheels, made = Path(work, "wheels"), Path(work, "made")
                 wheels.mkdir()
-                download(f"libtorch-{kind}.txt", wheels)
+                download(f"{version}-{kind}.txt", wheels)
                 for wheel in sorted(wheels.iterdir()):
                     unpack(wheel, made, keep)
                 # tch compares this file with the version that it was written for.
-                (made / torch / "build-version").write_text(VERSION + "\n")
+                (made / torch / "build-version").write_text(version + "\n")
                 made.rename(home)
-            print(f"libtorch: {VERSION} for {kind.upper()} is in {home}", flush=True)
+            print(f"libtorch: {version} for {kind.upper()} is in {home}", flush=True)
     return home / torch
 
 
@@ -203,11 +224,12 @@ def main():
     own = of_your_own()
     if own:
         return point_cargo_at(*own)
+    version = locked_version()
     # A CUDA set-up that is there serves the CPU as well, and going back would rebuild tch.
-    if arguments.cuda or (STORE / f"{VERSION}-cuda").exists():
-        libtorch = set_up("cuda", "torch", keep_cuda)
+    if arguments.cuda or (STORE / f"{version}-cuda").exists():
+        libtorch = set_up(version, "cuda", "torch", keep_cuda)
     else:
-        libtorch = set_up("cpu", ".", keep_cpu)
+        libtorch = set_up(version, "cpu", ".", keep_cpu)
     relative = libtorch.relative_to(ROOT).as_posix()
     point_cargo_at(f'LIBTORCH = {{ value = "{relative}", relative = true }}', libtorch / "lib")
 

@@ -195,6 +195,7 @@ impl Error {
     }
 
     /// An [`Error::Io`], for `map_err`.
+    #[cfg(any(feature = "data", feature = "text", feature = "report"))]
     pub(crate) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

@@ -63,10 +63,12 @@
 //!
 //! | feature | adds |
 //! |---|---|
-//! | none of them | [`RankedList`], [`LabelledText`], [`metrics`], [`data`] readers, the [losses](loss) |
+//! | none of them | [`RankedList`], [`metrics`], the [losses](loss) |
+//! | `data` | [`LabelledText`], [readers](data) of JSONL, TSV and CSV files, the report on what is in them |
 //! | `text` | [`text::Tokenizer`], [`TokenBatch`] |
 //! | `models` | [`RewardModel`], [`Transformer`], [`Scorer`], model folders |
 //! | `train` (default) | [`Trainer`] |
+//! | `parquet` | the readers take Parquet files |
 //! | `hub` | `hub::download`: model folders from the Hugging Face Hub, and nothing unless asked |
 //! | `report` | `report::write`: a page about a run, with its curves as SVG and PNG |
 //! | `download-libtorch`, `doc-only` | forwarded to tch |
@@ -75,10 +77,12 @@
 //! [`Error`] that says what was found, what was expected, and what to do. libtorch has one random
 //! generator and one number of threads for the whole process; the crate says where it touches them.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs)]
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod conversation;
+#[cfg(feature = "data")]
 pub mod data;
 mod error;
 #[cfg(feature = "hub")]
@@ -99,6 +103,7 @@ mod torch;
 mod train;
 
 pub use conversation::Message;
+#[cfg(feature = "data")]
 pub use data::{Label, LabelledText};
 pub use error::{BoxError, Error, Result};
 pub use loss::{rank_loss, Lists, PairFunction, RankLoss, Reduction, Ties};

@@ -1,3 +1,4 @@
+#![cfg(feature = "data")]
 //! Files that are packed, or that are not written line by line: the same lists come out, and what
 //! is damaged, cut off or a bomb is an error.
 

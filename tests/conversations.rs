@@ -1,4 +1,4 @@
-#![cfg(feature = "text")]
+#![cfg(all(feature = "data", feature = "text"))]
 //! Conversations in ranked lists, and texts for decoders: from a line of JSONL to tokens.
 
 use std::fs;

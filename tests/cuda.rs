@@ -14,6 +14,10 @@ use reward_model::{
     Reduction, RewardModel, Ties, TokenBatch, TokenizedText, TrainConfig, Trainer, Transformer,
 };
 
+/// From the folder in which cargo runs tests, and in which `make gpu-bundle` puts this program for
+/// machines that do not have the one it was compiled in.
+const MODELS: &str = "tests/fixtures/models";
+
 fn cuda() -> Option<Device> {
     match parse_device("cuda") {
         Ok(device) => Some(device),
@@ -102,7 +106,7 @@ fn scores_and_gradients(model: &Transformer, parts: GraphParts) -> (Tensor, Tens
 }
 
 fn models_agree(gpu: Device) {
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+    let home = Path::new(MODELS);
     for name in ["bert", "roberta", "distilbert", "gpt2", "llama", "mistral", "qwen2", "qwen3"] {
         for sharing in [Sharing::Always, Sharing::Never] {
             let load = |device, precision| {
@@ -129,7 +133,7 @@ fn models_agree(gpu: Device) {
 
 /// Losses and norms of a few steps, layers frozen and kept or not.
 fn steps(device: Device, trains: &str) -> Vec<(f64, f64)> {
-    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/llama");
+    let home = Path::new(MODELS).join("llama");
     let model = Transformer::load(home, &LoadOptions::on(device)).unwrap();
     let words = ["so", "good", "bad", "fair", "film", "soup"];
     let list = |n: usize| {

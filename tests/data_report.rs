@@ -1,3 +1,4 @@
+#![cfg(feature = "data")]
 //! The report on data, against counts that a program would make with everything in memory.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

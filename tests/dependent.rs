@@ -1,5 +1,8 @@
-//! The crate that the README shows, built as its reader would: outside this project, with cargo's
-//! help ending where the program starts.
+//! The crate that the README shows, built as its reader would: outside this project, without this
+//! project's lock file, with cargo's help ending where the program starts.
+//!
+//! The versions of its dependencies are those that cargo chooses today. Where it reaches no registry it
+//! chooses among those that this machine has.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +31,7 @@ fn its_program_finds_libtorch_and_gets_the_right_numbers() {
     for (name, text) in FILES {
         fs::write(home.join(name), text.replace("../reward-model", ROOT)).unwrap();
     }
-    fs::copy(Path::new(ROOT).join("Cargo.lock"), home.join("Cargo.lock")).unwrap();
+    lock(home);
 
     let run = Command::new(build(home)).env_clear().output().unwrap();
     let printed = String::from_utf8_lossy(&run.stdout);
@@ -49,6 +52,45 @@ fn its_program_finds_libtorch_and_gets_the_right_numbers() {
     }
 }
 
+/// The version of tch that a lock file names.
+fn tch_in(lock: &Path) -> String {
+    let lock = fs::read_to_string(lock).unwrap();
+    let (_, version) = lock.split_once("name = \"tch\"\nversion = \"").expect("tch is locked");
+    version.split('"').next().unwrap().to_owned()
+}
+
+/// Lets cargo choose versions. The newest tch of the range has to be the one that this project is set up
+/// for; in the copy of it that is built with another one, that one is taken as the README says.
+fn lock(home: &Path) {
+    cargo(home, &["generate-lockfile"]);
+    let (ours, chosen) =
+        (tch_in(&Path::new(ROOT).join("Cargo.lock")), tch_in(&home.join("Cargo.lock")));
+    if ours == chosen {
+        return;
+    }
+    let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
+    for package in ["tch", "torch-sys"] {
+        let line = format!("cargo update {package} --precise {ours}");
+        assert!(
+            readme.contains(&line),
+            "cargo chooses tch {chosen}, this project is set up for {ours}, and README.md does not \
+             show `{line}`"
+        );
+        cargo(home, &["update", package, "--precise", &ours]);
+    }
+}
+
+/// Runs cargo there, without a network if it cannot be had.
+fn cargo(home: &Path, arguments: &[&str]) {
+    let run = |more: &[&str]| {
+        // From elsewhere, or this project's .cargo/config.toml would have a say.
+        Command::new(env!("CARGO")).current_dir(home).args(arguments).args(more).output().unwrap()
+    };
+    let online = run(&[]);
+    let output = if online.status.success() { online } else { run(&["--offline"]) };
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
 /// Builds the crate in `home` with this build's cargo, in a target folder of its own, and returns
 /// its program.
 ///
@@ -66,7 +108,7 @@ fn build(home: &Path) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     // From elsewhere, or this project's .cargo/config.toml would have a say.
     cargo.current_dir(home).env_remove("LD_LIBRARY_PATH");
-    cargo.args(["build", "--offline", "--message-format=json-render-diagnostics"]);
+    cargo.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
     cargo.arg("--target-dir").arg(&target);
     if profile == "release" {
         // As in this project's Cargo.toml: another profile compiles everything again.

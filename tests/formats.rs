@@ -1,3 +1,4 @@
+#![cfg(feature = "data")]
 //! The formats of other people's preference data, after their published schemas: what each says,
 //! and what is said of broken ones.
 

@@ -1,3 +1,4 @@
+#![cfg(feature = "data")]
 //! Labelled texts: what is read, what is refused and in which words, what is written.
 
 use proptest::collection::vec;

@@ -1,3 +1,4 @@
+#![cfg(feature = "data")]
 //! The readers of ranked lists under any input: nothing panics, gets lost, or changes on the way.
 
 use std::fmt::Write as _;

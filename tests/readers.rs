@@ -1,3 +1,4 @@
+#![cfg(feature = "data")]
 //! The readers of ranked lists: what is read, what is refused and in which words, what is written.
 
 use std::io::{self, BufReader, Cursor, Read};
