@@ -1,16 +1,19 @@
-//! Fine-tuning as transfer, told from end to end: what a source model that has read text without
+//! Fine-tuning as transfer, told from end to end: what a source model that has read much text without
 //! labels is worth when labels are few.
 //!
 //! ```text
+//! make minilm
 //! cargo run --release --example finetune
-//! cargo run --release --example finetune -- --data lists.jsonl --backbone all-MiniLM-L6-v2
+//! cargo run --release --example finetune -- --data lists.jsonl --eval-data held-out.jsonl
+//! cargo run --release --example finetune -- --pretrain --text more.tsv
 //! ```
 //!
-//! 1. A source model is pretrained on the texts of the training lists, whose order it does not see,
-//!    by predicting masked tokens. With `--backbone` that has been done already, on far more text.
+//! 1. The source model is all-MiniLM-L6-v2, which has been pretrained on more than a billion pairs of
+//!    sentences. With `--pretrain` it is a small BERT instead, pretrained here on the texts of the
+//!    training lists, whose order it does not see, and on those of `--text`, by predicting masked tokens.
 //! 2. The target model takes everything from it but the output layer, which is drawn at random.
-//! 3. Its last layers are fine-tuned, then all of them; beside it the same architecture is trained
-//!    from random weights.
+//! 3. Its last layers are fine-tuned, then all of them; beside it a small model is trained from random
+//!    weights, as `train_rm` does without a backbone.
 //! 4. All are evaluated on held-out lists, for 10, 30 and 100 % of the labelled lists.
 
 mod support;
@@ -23,9 +26,13 @@ use clap::Parser;
 use reward_model::tch::Device;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    data, parse_device, EncoderConfig, Evaluation, LoadOptions, RankedList, Result, RewardModel,
-    Selection, TokenPrediction, TrainConfig, Trainer, Transformer,
+    data, parse_device, EncoderConfig, Error, Evaluation, LoadOptions, RankedList, Result,
+    RewardModel, Selection, TokenPrediction, TrainConfig, Trainer, Transformer,
 };
+use support::scratch;
+
+/// Where `make minilm` puts the source model.
+const MINILM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.minilm");
 
 /// Compare fine-tuning with training from scratch, for a growing number of labels.
 #[derive(Parser)]
@@ -36,24 +43,28 @@ struct Arguments {
     /// Ranked lists to evaluate on
     #[arg(long, value_name = "FILE", requires = "data")]
     eval_data: Option<PathBuf>,
-    /// Pretrained source model, a folder or hf:org/name@revision [default: one is pretrained on the
-    /// training texts]
-    #[arg(long, value_name = "MODEL")]
+    /// Pretrained source model, a folder or hf:org/name@revision [default: all-MiniLM-L6-v2, which
+    /// `make minilm` fetches]
+    #[arg(long, value_name = "MODEL", conflicts_with = "pretrain")]
     backbone: Option<String>,
+    /// Pretrain a small source model instead, on the texts of the training lists
+    #[arg(long)]
+    pretrain: bool,
+    /// Ranked lists whose texts the source model reads too, without their order; may be given several
+    /// times
+    #[arg(long, value_name = "FILE", requires = "pretrain")]
+    text: Vec<PathBuf>,
     /// Shares of the labelled lists, in percent
     #[arg(long, value_name = "PERCENT", value_delimiter = ',', default_values_t = [10, 30, 100],
           value_parser = clap::value_parser!(u8).range(1..=100))]
     shares: Vec<u8>,
     /// How often each text is seen in pretraining
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = 60, requires = "pretrain")]
     pretrain_epochs: u32,
-    /// The least number of steps of each training run; short lists are seen more often
-    #[arg(long, value_name = "N", default_value_t = 250)]
+    /// The least number of steps of each fine-tuning, of at least two epochs
+    #[arg(long, value_name = "N", default_value_t = 100)]
     steps: u32,
-    /// Highest learning rate from random weights
-    #[arg(long, value_name = "X", default_value_t = 5e-4)]
-    scratch_learning_rate: f64,
-    /// Highest learning rate from the source model [default: 5e-5 with --backbone, else 5e-4]
+    /// Highest learning rate from the source model [default: 5e-5; with --pretrain 5e-4]
     #[arg(long, value_name = "X")]
     learning_rate: Option<f64>,
     /// Seeds weights, shuffling and dropout
@@ -85,10 +96,18 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     let source = match &arguments.backbone {
         Some(name) => support::resolve(name)?,
-        None => {
+        None if arguments.pretrain => {
             let folder = PathBuf::from(support::DEFAULT_SOURCE);
             pretrain(&train, &folder, device, arguments)?;
             folder
+        }
+        None if Path::new(MINILM).exists() => MINILM.into(),
+        None => {
+            return Err(Error::InvalidArgument(format!(
+                "the source model, all-MiniLM-L6-v2, is not in {MINILM}: `make minilm` fetches it \
+                 (91 MB). Or name a model folder with --backbone, or train a source model with \
+                 --pretrain"
+            )))
         }
     };
     let story = Story { source, device, held_out: &held_out, arguments };
@@ -111,9 +130,12 @@ fn pretrain(
     device: Device,
     arguments: &Arguments,
 ) -> Result<()> {
-    let texts: Vec<String> = support::texts(lists).map(str::to_owned).collect();
+    let mut texts: Vec<String> = support::texts(lists).map(str::to_owned).collect();
+    for file in &arguments.text {
+        texts.extend(support::texts(&data::read(file)?).map(str::to_owned));
+    }
     let tokenizer = Tokenizer::train(texts.iter().map(String::as_str), 8000)?;
-    let tokenizer = tokenizer.with_limits(Limits::new(256))?;
+    let tokenizer = tokenizer.with_limits(Limits::new(scratch::MAX_LENGTH))?;
     let config = EncoderConfig {
         vocab_size: tokenizer.vocab_size() as i64,
         hidden_size: 128,
@@ -122,7 +144,7 @@ fn pretrain(
         intermediate_size: 256,
         hidden_dropout_prob: 0.2,
         attention_probs_dropout_prob: 0.2,
-        max_position_embeddings: 256,
+        max_position_embeddings: scratch::MAX_LENGTH as i64,
         ..EncoderConfig::default()
     };
     let model = Transformer::random(config, arguments.seed as i64, device)?;
@@ -184,37 +206,36 @@ impl Story<'_> {
         };
         let arguments = self.arguments;
         let seed = arguments.seed as i64;
+
+        let (small, tokenizer) = scratch::model(lists, scratch::MAX_LENGTH, seed, self.device)?;
+        let settings = scratch::settings(lists.len(), TrainConfig::default().batch_size);
+        let (_, evaluation, seconds) =
+            self.train((Box::new(small), tokenizer), lists, settings, "from scratch")?;
+        row("a small model, from scratch", &evaluation, seconds);
+
         let options = LoadOptions::on(self.device).with_new_head(1, seed);
         let source = Transformer::load(&self.source, &options)?;
+        let tokenizer = Tokenizer::load(&self.source)?;
         let layers = source.config().num_hidden_layers();
         let half = (layers as usize).div_ceil(2);
-        let rate = match (arguments.learning_rate, &arguments.backbone) {
-            (Some(rate), _) => rate,
-            (None, Some(_)) => 5e-5,
-            (None, None) => 5e-4,
+        let default_rate = if arguments.pretrain { 5e-4 } else { 5e-5 };
+        let steps_per_epoch = lists.len().div_ceil(TrainConfig::default().batch_size) as u32;
+        let settings = |trains| TrainConfig {
+            trains,
+            learning_rate: arguments.learning_rate.unwrap_or(default_rate),
+            epochs: arguments.steps.div_ceil(steps_per_epoch).max(2),
+            ..TrainConfig::default()
         };
-
-        let scratch = Transformer::random(source.config().clone(), seed, self.device)?;
-        let (_, evaluation, seconds) = self.train(
-            Box::new(scratch),
-            lists,
-            Selection::All,
-            arguments.scratch_learning_rate,
-            "from scratch",
-        )?;
-        row("all layers, from scratch", &evaluation, seconds);
-
         let (tuned, evaluation, first) = self.train(
-            Box::new(source),
+            (Box::new(source), tokenizer),
             lists,
-            Selection::LastLayers(half),
-            rate,
+            settings(Selection::LastLayers(half)),
             "the last layers",
         )?;
         row(&format!("last {half} of {layers} layers, transfer"), &evaluation, first);
 
         let (_, evaluation, second) =
-            self.train(tuned, lists, Selection::All, rate, "all layers")?;
+            self.train(tuned, lists, settings(Selection::All), "all layers")?;
         row("then all layers, transfer", &evaluation, first + second);
         Ok(())
     }
@@ -222,27 +243,20 @@ impl Story<'_> {
     /// Trains a model on these lists; the model, how it does, and how long it took.
     fn train(
         &self,
-        model: Box<dyn RewardModel>,
+        (model, tokenizer): (Box<dyn RewardModel>, Tokenizer),
         lists: &[RankedList],
-        trains: Selection,
-        learning_rate: f64,
+        settings: TrainConfig,
         what: &str,
-    ) -> Result<(Box<dyn RewardModel>, Evaluation, f64)> {
-        let settings = TrainConfig {
-            trains,
-            learning_rate,
-            epochs: self.arguments.steps.div_ceil(lists.len().div_ceil(8) as u32).max(2),
-            seed: self.arguments.seed,
-            threads: self.arguments.threads,
-            ..TrainConfig::default()
-        };
-        let mut trainer = Trainer::new(model, Tokenizer::load(&self.source)?, settings)?;
+    ) -> Result<((Box<dyn RewardModel>, Tokenizer), Evaluation, f64)> {
+        let (seed, threads) = (self.arguments.seed, self.arguments.threads);
+        let settings = TrainConfig { seed, threads, ..settings };
+        let mut trainer = Trainer::new(model, tokenizer.clone(), settings)?;
         let progress = support::StepBar::new(what, self.arguments.quiet);
         let started = Instant::now();
         trainer.train(lists, &[], &mut |event| progress.show(event))?;
         let seconds = started.elapsed().as_secs_f64();
         progress.finish();
         let evaluation = trainer.evaluate(self.held_out)?;
-        Ok((trainer.into_scorer().into_model(), evaluation, seconds))
+        Ok(((trainer.into_scorer().into_model(), tokenizer), evaluation, seconds))
     }
 }

@@ -26,7 +26,7 @@ import time
 import venv
 from pathlib import Path
 
-from libtorch import locked_version
+from libtorch import LIBTORCH_OF_TCH, locked_version
 
 ROOT = Path(__file__).resolve().parent.parent
 HOME = ROOT / "target" / "peers"
@@ -63,7 +63,8 @@ NAMES = {"k2": "K=2, P=128, R=64", "k4": "K=4, P=128, R=64", "k8": "K=8, P=256, 
 PEERS = {"plain": "plain PyTorch loop, by length", "compiled": "the same, torch.compile",
          "trl": "TRL RewardTrainer", "shuffled": "plain PyTorch loop, shuffled",
          "cross_encoder": "CrossEncoder, RankNetLoss",
-         "scoring": "transformers, a list as one padded batch"}
+         "scoring": "transformers, a list as one padded batch",
+         "other_tch": "this crate with the other libtorch"}
 DECODER_PEERS = ["plain", "compiled", "trl"]
 ENCODER_PEERS = ["plain", "shuffled", "cross_encoder"]
 ROW_PEERS = {"minilm": ENCODER_PEERS, "score": ["scoring"], "gpu": ["plain", "compiled"]}
@@ -90,12 +91,14 @@ def environment(given):
     return home / "bin" / "python"
 
 
-def ours():
-    """Our program, built."""
+def ours(tch=None):
+    """Our program, built with the locked tch or with another one."""
     command = [os.environ.get("CARGO", "cargo"), "bench", "--no-run", "--bench", "peers",
                "--message-format=json-render-diagnostics"]
+    if tch:
+        command = [sys.executable, ROOT / "scripts" / "with_tch.py", tch, *command]
     done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    messages = map(json.loads, done.stdout.splitlines())
+    messages = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
     return [message["executable"] for message in messages if message.get("executable")][-1]
 
 
@@ -275,8 +278,8 @@ def contenders(row, peers, python, program, job):
     """Jobs and commands by name: ours first."""
     for name in ["ours", *peers]:
         given = {key: value for key, value in job.items() if not key.startswith(("all_", "held_"))}
-        if name == "ours":
-            yield name, [program, write_job(f"{row}-{name}", **given)]
+        if name in ("ours", "other_tch"):
+            yield name, [program[name], write_job(f"{row}-{name}", **given)]
         else:
             if name != "compiled":
                 given.pop("micro", None)
@@ -384,7 +387,7 @@ def accuracy(job, python, program):
         peer = {"shuffled": "plain"}.get(name, name)
         order = "random" if name == "shuffled" else "sorted"
         path = write_job(f"accuracy-{name}", **whole | {"peer": peer, "order": order})
-        command = [program] if name == "ours" else [python, ROOT / "scripts" / "peer_loops.py"]
+        command = [program["ours"]] if name == "ours" else [python, ROOT / "scripts" / "peer_loops.py"]
         contender = Contender(f"accuracy-{name}", [*command, path])
         pairs = [a > b for rewards in contender.ready["rewards"]
                  for i, a in enumerate(rewards) for b in rewards[i + 1 :]]
@@ -408,6 +411,8 @@ def main():
     parser.add_argument("--data", type=Path, metavar="DIR",
                         default=os.environ.get("REWARD_MODEL_DATA"),
                         help="with sst5_train.tsv and sst5_test.tsv [default: $REWARD_MODEL_DATA]")
+    parser.add_argument("--other-tch", metavar="VERSION", choices=LIBTORCH_OF_TCH,
+                        help="beside this crate with that tch and its libtorch, and nothing else")
     parser.add_argument("--accuracy", action="store_true",
                         help="an epoch of SST-5 each and its held-out accuracy, instead of the table")
     arguments = parser.parse_args()
@@ -418,7 +423,11 @@ def main():
         parser.error("--accuracy is for a CPU")
     rows = ["gpu"] if on_gpu else [row for row in rows if row != "gpu"]
     WORK.mkdir(parents=True, exist_ok=True)
-    python, program = environment(arguments.python), ours()
+    python, program = environment(arguments.python), {"ours": ours()}
+    if arguments.other_tch:
+        program["other_tch"] = ours(arguments.other_tch)
+        PEERS["other_tch"] = (f"this crate, tch {arguments.other_tch} with libtorch "
+                              f"{LIBTORCH_OF_TCH[arguments.other_tch]}")
     common = {"threads": arguments.threads, "seed": 7, "check_steps": CHECK_STEPS,
               "device": arguments.device}
     ENVIRONMENT["OMP_NUM_THREADS"] = str(arguments.threads)
@@ -429,7 +438,8 @@ def main():
         print("bench_peers: no minilm row: --data or REWARD_MODEL_DATA names no folder")
         rows.remove("minilm")
     wanted = arguments.peers.split(",") if arguments.peers else list(PEERS)
-    path, results = HOME / "results.json", {}
+    name = f"tch-{arguments.other_tch}" if arguments.other_tch else "results"
+    path, results = HOME / f"{name}.json", {}
     if arguments.only and path.exists():
         results = {found["row"]: found for found in json.loads(path.read_text())}
     for row in [row for row in rows if row in (arguments.only or rows)]:
@@ -438,14 +448,17 @@ def main():
         else:
             job, lists = prepare_decoder(python, row, common)
         peers = [peer for peer in ROW_PEERS.get(row, DECODER_PEERS) if peer in wanted]
+        if arguments.other_tch:
+            peers = ["other_tch"]
         results[row] = measure(row, peers, arguments.repeats, python, program, job, lists)
         path.write_text(json.dumps(list(results.values()), indent=1))
         print("\n".join(table_lines(results[row])), flush=True)
     lines = [HEAD] + [line for row in NAMES if row in results for line in table_lines(results[row])]
-    (HOME / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    table = path.with_suffix(".md") if arguments.other_tch else HOME / "table.md"
+    table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(f"\n{lines[0]}\n" + "\n".join(lines[1:]) + f"\n\n{arguments.threads} threads, "
           f"{'f32' if arguments.device == 'cpu' else 'bf16'}; "
-          f"{' '.join(PACKAGES[:4])}, unless --python has others\n(also in {HOME / 'table.md'}; rows "
+          f"{' '.join(PACKAGES[:4])}, unless --python has others\n(also in {table}; rows "
           "that were not asked for are of an earlier run)")
 
 

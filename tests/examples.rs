@@ -201,20 +201,12 @@ fn finetune_tells_what_transfer_gains_for_each_share_of_the_labels() {
     let lists = place.at("lists.jsonl");
     let mut command = example("finetune");
     command.arg("--data").arg(&lists).arg("--eval-data").arg(&lists).arg("--quiet");
-    command.args([
-        "--threads",
-        "1",
-        "--pretrain-epochs",
-        "1",
-        "--steps",
-        "2",
-        "--shares",
-        "50,100",
-    ]);
+    command.args(["--pretrain", "--pretrain-epochs", "1", "--text"]).arg(&lists);
+    command.args(["--threads", "1", "--steps", "2", "--shares", "50,100"]);
     let out = succeeds(&mut command);
     let rows: Vec<&str> = out.lines().filter(|line| line.contains('%')).collect();
     assert_eq!(rows.len(), 6, "{out}");
-    let trained = ["all layers, from scratch", "last 2 of 4 layers", "then all layers"];
+    let trained = ["a small model, from scratch", "last 2 of 4 layers", "then all layers"];
     for (row, (share, trained)) in rows
         .iter()
         .zip(["50 %      6", "100 %     12"].iter().flat_map(|share| trained.map(|t| (share, t))))

@@ -321,6 +321,7 @@ fn the_result_is_that_of_the_weights_that_were_kept() {
     let page = Folder::new().with_events(&events).page();
     assert!(page.contains("<p class=\"figure\">0.875</p>") && !page.contains("0.625</p>"));
     assert!(page.contains("weights of step 1 kept"));
+    assert!(page.contains("after the last step, 2, they were: accuracy 0.625"));
 }
 
 #[test]

@@ -235,7 +235,11 @@ fn the_best_epoch_is_kept() {
                 Event::Evaluated { epoch: 1.., evaluation, .. } => {
                     accuracies.push(evaluation.metrics.pairwise_accuracy.unwrap());
                 }
-                Event::Kept { epoch, .. } => kept = Some(*epoch),
+                Event::Kept { epoch, set, last, .. } => {
+                    assert_eq!(set, "held-out");
+                    assert_eq!(last.metrics.pairwise_accuracy, accuracies.last().copied());
+                    kept = Some(*epoch);
+                }
                 _ => {}
             }
             Ok(())

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "train")]
 mod progress;
+#[cfg(feature = "train")]
+pub mod scratch;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +17,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
 #[cfg(feature = "train")]
-pub use progress::{Progress, StepBar};
+pub use progress::{Kept, Progress, StepBar};
 use reward_model::{Error, RankedList, Result};
 
 /// Where `train_rm` writes its model folder, and `score` looks for one, unless told otherwise.

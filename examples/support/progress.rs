@@ -31,6 +31,19 @@ pub struct Progress {
     plain: Option<Instant>,
     /// The last checkpoint's step.
     pub checkpoint: Option<u64>,
+    /// Which weights the model has, if not those after the last step.
+    pub kept: Option<Kept>,
+}
+
+/// Weights that were chosen by what they do on held-out lists.
+#[derive(Clone, serde::Serialize)]
+pub struct Kept {
+    pub step: u64,
+    pub epoch: u32,
+    /// The name of the set that they did best on.
+    pub chosen_on: String,
+    /// The evaluation of that set after the last step.
+    pub last: Box<Evaluation>,
 }
 
 impl Progress {
@@ -48,6 +61,7 @@ impl Progress {
             resumed: false,
             plain: (!std::io::stderr().is_terminal()).then(Instant::now),
             checkpoint: None,
+            kept: None,
         }
     }
 
@@ -57,7 +71,7 @@ impl Progress {
     }
 
     pub fn show(&mut self, event: &Event) {
-        if self.quiet {
+        if self.quiet && !matches!(event, Event::Kept { .. } | Event::Checkpoint { .. }) {
             return;
         }
         match event {
@@ -119,9 +133,17 @@ impl Progress {
             Event::StoppedEarly { step } => {
                 self.line(format!("stopped after step {step}: no evaluation was better any more"));
             }
-            Event::Kept { step, .. } => {
+            Event::Kept { step, epoch, set, last } => {
                 self.bar.finish_and_clear();
-                self.line(format!("the weights after step {step} are kept, the best of them"));
+                self.line(format!(
+                    "the weights after step {step} (epoch {epoch}) are kept: they did best on {set}"
+                ));
+                self.kept = Some(Kept {
+                    step: *step,
+                    epoch: *epoch,
+                    chosen_on: set.clone(),
+                    last: Box::new(last.clone()),
+                });
             }
             _ => {}
         }

@@ -7,6 +7,8 @@ use reward_model::data;
 use reward_model::model::{Precision, Sharing};
 use reward_model::{Result, Schedule, Selection, TrainConfig};
 
+use crate::support::scratch;
+
 /// Train a reward model on ranked lists.
 ///
 /// Without --backbone, a small BERT and its tokenizer are made from the training texts.
@@ -160,16 +162,12 @@ impl Arguments {
     pub fn settings(&self, lists: usize) -> Result<TrainConfig> {
         let mut config = match &self.config {
             Some(path) => TrainConfig::read(path)?,
+            None if self.backbone.is_some() => {
+                TrainConfig { epochs: 2, learning_rate: 5e-5, ..Default::default() }
+            }
             None => {
-                let mut config =
-                    TrainConfig { epochs: 2, learning_rate: 5e-5, ..Default::default() };
-                if self.backbone.is_none() {
-                    let batch_size = self.batch_size.unwrap_or(config.batch_size).max(1);
-                    let steps_per_epoch = lists.div_ceil(batch_size).max(1);
-                    config.epochs = 250_usize.div_ceil(steps_per_epoch).max(4) as u32;
-                    config.learning_rate = 5e-4;
-                }
-                config
+                let batch_size = self.batch_size.unwrap_or(TrainConfig::default().batch_size);
+                scratch::settings(lists, batch_size)
             }
         };
         macro_rules! take {

@@ -16,13 +16,13 @@ use std::process::ExitCode;
 use clap::Parser;
 use reward_model::text::{Limits, Tokenizer};
 use reward_model::{
-    fused_adamw, model, parse_device, report, tch, EncoderConfig, Error, Evaluation, EvaluationSet,
-    LoadOptions, Provenance, RankedList, RankedLists, Result, RewardModel, RunFolder, Trainer,
-    Transformer,
+    fused_adamw, model, parse_device, report, tch, Error, Evaluation, EvaluationSet, LoadOptions,
+    Provenance, RankedList, RankedLists, Result, RewardModel, RunFolder, Trainer, Transformer,
 };
 
 use arguments::Arguments;
 use lists::{sample, Data, Lists, Set};
+use support::scratch;
 
 /// How many held-out lists are written out with their rewards.
 const LISTS_WRITTEN: usize = 1000;
@@ -48,7 +48,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     let seed = config.seed as i64;
     let (model, tokenizer) = match &arguments.backbone {
         Some(name) => backbone(&support::resolve(name)?, arguments, seed, device, &mut progress)?,
-        None => small_model(&sample(&*train)?, arguments, seed, device)?,
+        None => {
+            let max_length = arguments.max_length.unwrap_or(scratch::MAX_LENGTH);
+            let (model, tokenizer) = scratch::model(&sample(&*train)?, max_length, seed, device)?;
+            (Box::new(model) as Box<dyn RewardModel>, tokenizer)
+        }
     };
 
     let mut trainer = Trainer::new(model, tokenizer, config)?
@@ -67,7 +71,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     model::write_folder(&output, overwrite, |dir| {
         trainer.write_into(dir)?;
-        write_json(&dir.join("metrics.json"), &evaluation)?;
+        let metrics = Metrics { evaluation: &evaluation, kept: progress.kept.as_ref() };
+        write_json(&dir.join("metrics.json"), &metrics)?;
         let (name, lists) = &sets[0];
         let lists = &lists[..lists.len().min(LISTS_WRITTEN)];
         trainer.write_rewards(dir.join("evaluation.jsonl"), name, lists)?;
@@ -86,16 +91,38 @@ fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     }
-    let result = match evaluation.metrics.pairwise_accuracy {
-        Some(accuracy) => format!(
-            "held-out pairwise accuracy {accuracy:.4} on {} pairs",
-            evaluation.metrics.pairs
-        ),
-        None => "no held-out pairs to evaluate on".into(),
-    };
+    let result = result(&evaluation, progress.kept.as_ref());
     progress.line(format!("a page about the run: {}", output.join("report.html").display()));
     support::say(format!("{result}; model folder: {}", output.display()));
     Ok(())
+}
+
+/// What metrics.json has: the evaluation of the weights that were written and, if they were chosen
+/// among those of several evaluations, that of the last ones.
+#[derive(serde::Serialize)]
+struct Metrics<'a> {
+    #[serde(flatten)]
+    evaluation: &'a Evaluation,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kept: Option<&'a support::Kept>,
+}
+
+/// How good the model is, in a line.
+fn result(evaluation: &Evaluation, kept: Option<&support::Kept>) -> String {
+    let Some(accuracy) = evaluation.metrics.pairwise_accuracy else {
+        return "no held-out pairs to evaluate on".into();
+    };
+    let mut line =
+        format!("held-out pairwise accuracy {accuracy:.4} on {} pairs", evaluation.metrics.pairs);
+    if let Some(kept) = kept {
+        line += &format!(
+            " after epoch {}, which was chosen on these lists ({}); {} after the last epoch",
+            kept.epoch,
+            kept.chosen_on,
+            support::figure(kept.last.metrics.pairwise_accuracy, 4),
+        );
+    }
+    line
 }
 
 /// Where checkpoints and records are kept until the model folder is written.
@@ -186,32 +213,6 @@ fn provenance(arguments: &Arguments) -> Provenance {
         Some(name) => provenance.with_base_model(support::model_name(name)),
         None => provenance,
     }
-}
-
-/// A small BERT with random weights, and a tokenizer trained on the same texts.
-fn small_model(
-    lists: &[RankedList],
-    arguments: &Arguments,
-    seed: i64,
-    device: tch::Device,
-) -> Result<(Box<dyn RewardModel>, Tokenizer)> {
-    let max_length = arguments.max_length.unwrap_or(256);
-    let tokenizer = Tokenizer::train(support::texts(lists), 8000)?;
-    let tokenizer = tokenizer.with_limits(Limits::new(max_length))?;
-    let config = EncoderConfig {
-        vocab_size: tokenizer.vocab_size() as i64,
-        hidden_size: 128,
-        num_hidden_layers: 2,
-        num_attention_heads: 2,
-        intermediate_size: 256,
-        // More than BERT's own: the model sees few texts, and each of them often.
-        hidden_dropout_prob: 0.3,
-        attention_probs_dropout_prob: 0.3,
-        max_position_embeddings: max_length as i64,
-        ..EncoderConfig::default()
-    };
-    let model = Transformer::random(config, seed, device)?;
-    Ok((Box::new(model), tokenizer))
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {

@@ -124,8 +124,24 @@ impl Page<'_> {
         } else {
             ""
         };
+        let chosen = self.records.last_of_chosen(first).map_or_else(String::new, |last| {
+            let of_last = last.figures.get("pairwise_accuracy").or(last.figures.get("accuracy"));
+            let accuracy = of_last.and_then(serde_json::Value::as_f64).map(figure);
+            let loss = last.figures.get("loss").and_then(serde_json::Value::as_f64).map(figure);
+            let figures = [("accuracy", accuracy), ("loss", loss)]
+                .into_iter()
+                .filter_map(|(name, value)| Some(format!("{name} {}", value?)))
+                .collect::<Vec<_>>()
+                .join(", ");
+            format!(
+                " The weights were chosen on this set, which makes its figures too good; after the \
+                 last step, {}, they were: {figures}.",
+                figure(last.step as f64)
+            )
+        });
         format!(
-            "<p>On lists that the model has not learned from, set <em>{}</em>, {of}.{intervals}</p>\
+            "<p>On lists that the model has not learned from, set <em>{}</em>, \
+             {of}.{intervals}{chosen}</p>\
              <div class=\"cards\">{}</div><h3>All figures</h3><div class=\"scroll\">{}</div>",
             text(first, 60),
             cards(&result.figures),

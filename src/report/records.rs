@@ -89,6 +89,12 @@ impl Records {
         of_set.clone().find(kept).or_else(|| of_set.next())
     }
 
+    /// The evaluation of a set after the last step, if the weights are those of an earlier one.
+    pub fn last_of_chosen(&self, set: &str) -> Option<&EvaluationRecord> {
+        let last = self.evaluations.iter().rev().find(|record| record.set == set)?;
+        self.kept.filter(|&kept| kept != last.step).map(|_| last)
+    }
+
     /// The evaluation of a set before training.
     pub fn before(&self, set: &str) -> Option<&EvaluationRecord> {
         self.evaluations.iter().find(|record| record.set == set && record.step == 0)

@@ -48,6 +48,17 @@ pub(super) struct Record {
     pub epoch: u32,
     pub seconds: f64,
     pub evaluation: Value,
+    /// If that epoch was chosen.
+    pub chosen: Option<Chosen>,
+}
+
+/// Weights that were chosen among those of several evaluations.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    /// The set that they did best on.
+    pub set: String,
+    /// The evaluation of that set after the last step.
+    pub last: Value,
 }
 
 pub(super) fn write(
@@ -148,18 +159,30 @@ fn run(card: &mut String, provenance: &Provenance, record: &Record) -> std::fmt:
             writeln!(card, "- {count} {what}")?;
         }
     }
-    writeln!(
-        card,
-        "\n## Evaluation\n\nAfter epoch {} ({:.0} s of training):\n\n| | |\n|---|---|",
-        record.epoch, record.seconds
-    )?;
+    writeln!(card, "\n## Evaluation\n")?;
+    let (epoch, seconds) = (record.epoch, record.seconds);
+    match &record.chosen {
+        None => writeln!(
+            card,
+            "After epoch {epoch} ({seconds:.0} s of training):\n\n| | |\n|---|---|"
+        )?,
+        Some(Chosen { set, .. }) => writeln!(
+            card,
+            "The weights are those after epoch {epoch}, which did best on {}, the examples that these \
+             figures are of ({seconds:.0} s of training). The choice makes the figures of the chosen \
+             weights too good; those after the last step are beside them.\n\n\
+             | | chosen | last |\n|---|---|---|",
+            code(set)
+        )?,
+    }
     for (name, value) in record.evaluation.as_object().unwrap_or(&Map::new()) {
-        match value {
-            Value::Number(number) if number.is_f64() => {
-                writeln!(card, "| {name} | {:.4} |", number.as_f64().unwrap_or(f64::NAN))?;
+        let Some(shown) = cell(value) else { continue };
+        match &record.chosen {
+            None => writeln!(card, "| {name} | {shown} |")?,
+            Some(Chosen { last, .. }) => {
+                let last = last.get(name).and_then(cell).unwrap_or_default();
+                writeln!(card, "| {name} | {shown} | {last} |")?;
             }
-            Value::Number(number) => writeln!(card, "| {name} | {number} |")?,
-            _ => {}
         }
     }
     writeln!(
@@ -175,6 +198,15 @@ fn run(card: &mut String, provenance: &Provenance, record: &Record) -> std::fmt:
         writeln!(card, "| {name} | {all} | {trained} | {rate} |")?;
     }
     writeln!(card)
+}
+
+/// A figure as the card shows it, if it is one number.
+fn cell(value: &Value) -> Option<String> {
+    match value {
+        Value::Number(number) if number.is_f64() => Some(format!("{:.4}", number.as_f64()?)),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 fn rewards(card: &mut String, scale: RewardScale) -> std::fmt::Result {

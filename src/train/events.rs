@@ -66,13 +66,18 @@ pub enum Event<E = Evaluation> {
         /// How many steps have been made.
         step: u64,
     },
-    /// Training is over, and the weights of this evaluation are kept, as
-    /// [`TrainConfig::keep_best`](crate::TrainConfig::keep_best) asks.
+    /// Training is over, and the model has the weights of its best evaluation, as
+    /// [`TrainConfig::keep_best`](crate::TrainConfig::keep_best) asks. Figures of the set that they were
+    /// chosen on are too good by as much as the choice was luck.
     Kept {
         /// How many steps had been made.
         step: u64,
         /// The epoch, from 1.
         epoch: u32,
+        /// The set that the evaluations were compared on.
+        set: String,
+        /// The evaluation of that set after the last step.
+        last: E,
     },
 }
 

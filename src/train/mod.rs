@@ -230,6 +230,7 @@ impl Trainer {
             steps,
             state: State::default(),
             best: None,
+            chosen: None,
             clock: (Instant::now(), 0.0),
             saved: (Instant::now(), None),
         };
@@ -240,6 +241,7 @@ impl Trainer {
             epoch: kept.map_or(run.state.epoch.min(self.config.epochs), |best| best.epoch),
             seconds: run.state.seconds,
             evaluation: run.state.evaluation,
+            chosen: run.chosen,
         });
         Ok(evaluation)
     }

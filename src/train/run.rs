@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tch::Tensor;
 
+use super::card::Chosen;
 use super::checkpoint::{self, BestSoFar, State};
 use super::feed::{Feed, PartLimits};
 use super::kept::Kept;
@@ -34,6 +35,8 @@ pub(super) struct Run<'a, O: Objective> {
     pub state: State,
     /// The weights of the best evaluation.
     pub best: Option<Vec<Tensor>>,
+    /// What the kept weights were chosen by, once they are.
+    pub chosen: Option<Chosen>,
     /// When this process began to train, and how many seconds others had done so before.
     pub clock: (Instant, f64),
     /// When the last checkpoint was written, and after which step.
@@ -184,12 +187,13 @@ impl<O: Objective> Run<'_, O> {
     fn finish(&mut self) -> Result<O::Evaluation> {
         if let (Some(weights), Some(best)) = (self.best.take(), self.state.best.clone()) {
             self.optimizer.set_weights(&weights)?;
-            self.state.evaluation = best.evaluation;
-            self.tell(Event::Kept { step: best.step, epoch: best.epoch })?;
+            let last = std::mem::replace(&mut self.state.evaluation, best.evaluation);
+            let set = self.sets.first().map_or_else(String::new, |set| set.name.to_owned());
+            let (step, epoch) = (best.step, best.epoch);
+            self.tell(Event::Kept { step, epoch, set: set.clone(), last: from_value(&last)? })?;
+            self.chosen = Some(Chosen { set, last });
         }
-        serde_json::from_value(self.state.evaluation.clone()).map_err(|error| {
-            Error::InvalidArgument(format!("the evaluation cannot be read back: {error}"))
-        })
+        from_value(&self.state.evaluation)
     }
 
     /// Goes back to the newest valid checkpoint, if the run is resumed and there is one. Gives the
@@ -238,6 +242,12 @@ impl<O: Objective> Run<'_, O> {
             error => error,
         }
     }
+}
+
+fn from_value<E: serde::de::DeserializeOwned>(evaluation: &Value) -> Result<E> {
+    E::deserialize(evaluation).map_err(|error| {
+        Error::InvalidArgument(format!("the evaluation cannot be read back: {error}"))
+    })
 }
 
 fn to_value(evaluation: &impl serde::Serialize) -> Result<Value> {
