@@ -403,7 +403,7 @@ def main():
                         "for an environment and a build with CUDA")
     parser.add_argument("--only", metavar="ROW", action="append", choices=rows,
                         help=f"one of {', '.join(rows)}; may be given again")
-    parser.add_argument("--peers", metavar="PEER,...", help=f"of {', '.join(PEERS)}")
+    parser.add_argument("--peers", metavar="PEER,...", help=f"of {', '.join(name for name in PEERS if name != 'other_tch')}")
     parser.add_argument("--repeats", type=int, default=5, help="turns of each [default: 5]")
     parser.add_argument("--threads", type=int, default=2, help="[default: 2]")
     parser.add_argument("--python", type=Path, metavar="DIR", help="an environment with the peers")

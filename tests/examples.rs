@@ -66,11 +66,15 @@ impl Place {
 
     /// A short training run that would write the folder `model`.
     fn train(&self) -> Command {
+        self.train_for("1")
+    }
+
+    fn train_for(&self, epochs: &str) -> Command {
         let mut command = example("train_rm");
         command.arg("--data").arg(self.at("lists.jsonl"));
         command.arg("--eval-data").arg(self.at("lists.jsonl"));
         command.arg("--output").arg(self.at("model"));
-        command.args(["--epochs", "1", "--threads", "1"]);
+        command.args(["--epochs", epochs, "--threads", "1"]);
         command
     }
 
@@ -193,6 +197,46 @@ fn scores_standard_input_and_tells_which_lists_it_cannot() {
     assert_eq!(output.status.code(), Some(1));
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(err.trim_end(), "2 of 4 lists could not be scored; the output says why");
+}
+
+#[test]
+fn weights_that_were_chosen_are_told_of_beside_the_last_ones() {
+    let place = Place::new();
+    // So fast that the last epochs are not the best ones.
+    let out = succeeds(place.train_for("6").args(["--learning-rate", "0.3", "--keep-best"]));
+    let metrics = fs::read_to_string(place.at("model/metrics.json")).unwrap();
+    let metrics: serde_json::Value = serde_json::from_str(&metrics).unwrap();
+    let kept = &metrics["kept"];
+    let accuracy = |value: &serde_json::Value| value["pairwise_accuracy"].as_f64().unwrap();
+    let (chosen, last) = (accuracy(&metrics), accuracy(&kept["last"]));
+
+    let events = fs::read_to_string(place.at("model/events.jsonl")).unwrap();
+    let evaluated: Vec<f64> = events
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|event| event["event"] == "evaluated" && event["epoch"] != 0)
+        .map(|event| accuracy(&event["evaluation"]))
+        .collect();
+    assert_eq!(evaluated.len(), 6);
+    assert_eq!(Some(&last), evaluated.last());
+    let best = evaluated.iter().position(|&a| a == chosen).unwrap() as u64 + 1;
+    assert!(evaluated.iter().all(|&accuracy| accuracy <= chosen));
+    assert_eq!(kept["epoch"].as_u64(), Some(best));
+    assert_eq!(kept["chosen_on"], "lists");
+
+    let line = out.lines().last().unwrap();
+    let expected = format!(
+        "after epoch {best}, which was chosen on these lists (lists); {last:.4} after the last epoch"
+    );
+    assert!(line.contains(&expected), "{line}");
+    let card = fs::read_to_string(place.at("model/README.md")).unwrap();
+    let row = format!("| pairwise_accuracy | {chosen:.4} | {last:.4} |");
+    assert!(card.contains(&row) && card.contains("| | chosen | last |"), "{card}");
+
+    // Nothing is chosen unless somebody asks for it.
+    succeeds(place.train().arg("--overwrite"));
+    let metrics = fs::read_to_string(place.at("model/metrics.json")).unwrap();
+    assert!(!metrics.contains("\"kept\""), "{metrics}");
 }
 
 #[test]
