@@ -16,7 +16,7 @@ help:
 	@echo 'make steps-python every step of a run beside a plain PyTorch loop in f64, on the same set-up'
 	@echo 'make accuracy     held-out accuracy over three seeds, beside a linear model'
 	@echo 'make preferences  accuracy on real preference data, beside PyTorch and a linear model;'
-	@echo '                  LISTS=DIR with hh_harmless_test.jsonl.gz; ARGS="--rows ROW --seeds N"'
+	@echo '                  LISTS=DIR with hh_harmless_test.jsonl.gz; ARGS="--rows ROW --seeds 0,1"'
 	@echo 'make bench        time and memory of the loss, of batches and of loading'
 	@echo 'make bench-peers  training steps beside PyTorch, TRL and CrossEncoder (downloads them);'
 	@echo '                  LISTS=DIR with sst5_{train,test}.tsv; ARGS="--only ROW --repeats N"'

@@ -28,8 +28,8 @@ both sides and all seeds; the 2.5th and the 97.5th percentile of their means. It
 sample of pairs could have moved the difference, with the seeds as they are.
 
 A run takes minutes. Each one that is done is in target/preferences/runs and is not done again; another
-`--tokens` or another build wants that folder removed first. `--rows` and `--sides` divide the work
-among processes. Results: target/preferences/results.json and table.md.
+`--tokens` or another build wants that folder removed first. `--rows`, `--sides` and `--seeds` divide
+the work among processes. Results: target/preferences/results.json and table.md.
 """
 
 import argparse
@@ -342,13 +342,17 @@ def names(text):
     return text.split(",")
 
 
+def numbers(text):
+    return [int(number) for number in text.split(",")]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, metavar="DIR", default=os.environ.get("REWARD_MODEL_DATA"),
                         help=f"with {SOURCE} [default: $REWARD_MODEL_DATA]")
     parser.add_argument("--tokens", type=int, default=128, help="of the longest text [default: 128]")
     parser.add_argument("--epochs", type=int, default=1, help="of the row minilm [default: 1]")
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help=f"[default: {len(SEEDS)}]")
+    parser.add_argument("--seeds", type=numbers, default=SEEDS, help="[default: 0,1,2,3,4]")
     parser.add_argument("--rows", type=names, default=[*ROWS], help=f"of {', '.join(ROWS)}")
     parser.add_argument("--sides", type=names, default=[*NAMES], help=f"of {', '.join(NAMES)}")
     parser.add_argument("--threads", type=int, default=1, help="[default: 1]")
@@ -367,7 +371,7 @@ def main():
         if not arguments.data:
             parser.error("--data or REWARD_MODEL_DATA names a folder")
         prepare(Path(arguments.data) / SOURCE, arguments.minilm, arguments.tokens)
-    work = [(row, side, seed) for seed in SEEDS[: arguments.seeds] for row in ROWS
+    work = [(row, side, seed) for seed in arguments.seeds for row in ROWS
             for side in SIDES[row] if row in arguments.rows and side in arguments.sides]
     for row, side, seed in work:
         path = RUNS / f"{row}-{side}-{seed}.json"
