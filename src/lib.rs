@@ -129,3 +129,8 @@ pub use train::{
     RankedLists, Ranks, Regression, RunFolder, Schedule, Selection, Start, Step, TokenEvaluation,
     TokenPrediction, TrainConfig, Trainer,
 };
+
+/// The programs in the README, which are compiled and run with the documentation's.
+#[cfg(all(doctest, feature = "train"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
