@@ -18,7 +18,8 @@ from libtorch import LIBTORCH_OF_TCH  # noqa: E402
 TCH = "0.24"
 MADE, PART = ROOT / "target" / "gpu-check", ROOT / "target" / "gpu-check.part"
 LIMIT = 60e6
-SCRIPTS = ["gpu_check.sh", "gpu_check/check.py", "gpu_check/loops.py", "gpu_check/qwen2.py"]
+SCRIPTS = ["gpu_check.sh", *(f"gpu_check/{name}.py" for name in
+                             ("check", "contender", "loops", "qwen2", "training"))]
 # Those that tests/cuda.rs reads.
 MODELS = ["bert", "roberta", "distilbert", "gpt2", "llama", "mistral", "qwen2", "qwen3"]
 BUILDS = [["bench", "--bench", "rank_loss", "--bench", "peers"], ["test", "--release", "--test", "cuda"]]
