@@ -118,8 +118,16 @@ class Qwen2(nn.Module):
         return self.score(self.model.norm(hidden[last]).float()).squeeze(-1)
 
 
-def make(folder, shape, seed, device, deviation=0.02):
-    """A folder with random weights. They have biases and norms that a mistake could not hide behind."""
+def deviation(name, parameter):
+    """Of random weights, such that mistakes show: attention has preferences, biases and norms differ. (A
+    matrix of Qwen2-0.5B's width has the usual 0.02.)"""
+    if parameter.dim() == 1 or "embed" in name:
+        return 0.02
+    return (1.5 if "q_proj" in name or "k_proj" in name else 0.6) / parameter.shape[1] ** 0.5
+
+
+def make(folder, shape, seed, device):
+    """A folder with random weights."""
     with torch.device("meta"):
         parameters = dict(Qwen2(shape).named_parameters())
     header, at = {"__metadata__": {"format": "pt"}}, 0
@@ -135,13 +143,14 @@ def make(folder, shape, seed, device, deviation=0.02):
         file.write(len(text).to_bytes(8, "little") + text)
         for name, parameter in parameters.items():
             values = torch.empty(parameter.shape, device=device)
-            values.normal_(1.0 if "norm" in name else 0.0, deviation, generator=generator)
+            mean = 1.0 if "norm" in name else 0.0
+            values.normal_(mean, deviation(name, parameter), generator=generator)
             values = values.cpu()
             file.write((ctypes.c_char * values.nbytes).from_address(values.data_ptr()))
     config = {"model_type": "qwen2", "architectures": ["Qwen2ForSequenceClassification"],
               "hidden_act": "silu", "max_position_embeddings": 32768, "rms_norm_eps": EPSILON,
               "rope_theta": BASE, "attention_dropout": 0.0, "use_sliding_window": False,
-              "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}, "initializer_range": deviation,
+              "id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0},
               "tie_word_embeddings": True, "dtype": "float32"} | dict(zip(FIELDS, shape))
     (folder / "config.json").write_text(json.dumps(config, indent=1))
 
