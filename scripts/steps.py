@@ -19,6 +19,7 @@ Losses of all steps go to target/steps/steps.json. It runs the release example a
 
 import argparse
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -153,13 +154,14 @@ def loop(folder, config, dtype):
     return {"losses": losses, "norms": norms}
 
 
-def theirs(home):
+def theirs(home, changes):
     """The loops of all models, in f32 and then in f64."""
     import torch
     import transformers
 
     transformers.logging.set_verbosity_error()
-    configs = {name: settings(Path(home, f"{name}-trained", "train_config.json")) for name in MODELS}
+    configs = {name: settings(Path(home, f"{name}-trained", "train_config.json")) | json.loads(changes)
+               for name in MODELS}
     torch.set_num_threads(configs[MODELS[0]]["threads"])
     narrow = {name: loop(Path(home, name), configs[name], "float32") for name in MODELS}
     in_float64()
@@ -186,8 +188,9 @@ def ours(folder, output, arguments):
 
 def apart(one, other):
     """The largest relative difference of two runs' losses, and its step."""
-    return max((abs(a / b - 1), step) for step, (a, b) in
-               enumerate(zip(one["losses"], other["losses"], strict=True), 1))
+    differences = (abs(a / b - 1) for a, b in zip(one["losses"], other["losses"], strict=True))
+    # A NaN compares as nothing; it is as far as can be.
+    return max((math.inf if math.isnan(by) else by, step) for step, by in enumerate(differences, 1))
 
 
 def main():
@@ -197,13 +200,16 @@ def main():
                         default=ROOT / "target" / "release" / "examples")
     parser.add_argument("--python", metavar="FILE", help="a Python with torch and transformers "
                         "[default: that of make test-python]")
+    parser.add_argument("--change", metavar="NAME=VALUE", action="append", default=[],
+                        help="a setting that the loop has otherwise than ours, such as "
+                        "weight_decay=0: to see what a mistake would look like")
     parser.add_argument("--make", metavar="HOME", help=argparse.SUPPRESS)
-    parser.add_argument("--theirs", metavar="HOME", help=argparse.SUPPRESS)
+    parser.add_argument("--theirs", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.make:
         return make(arguments.make)
     if arguments.theirs:
-        return theirs(arguments.theirs)
+        return theirs(*arguments.theirs)
 
     python, environment = arguments.python, dict(os.environ)
     if not python:
@@ -221,7 +227,10 @@ def main():
     with tempfile.TemporaryDirectory(dir=HOME) as home:
         ask("--make", home)
         found = {name: ours(f"{home}/{name}", f"{home}/{name}-trained", arguments) for name in MODELS}
-        results = {name: {"ours": found[name], **loops} for name, loops in ask("--theirs", home).items()}
+        changes = {name: json.loads(value) for name, _, value in
+                   (change.partition("=") for change in arguments.change)}
+        loops = ask("--theirs", home, json.dumps(changes))
+        results = {name: {"ours": found[name], **loops[name]} for name in MODELS}
     (HOME / "steps.json").write_text(json.dumps(results, indent=1))
 
     print(f"{EPOCHS} epochs, learning rate {arguments.learning_rate:g}; largest relative difference of a "
