@@ -1,8 +1,10 @@
 //! The recipe of a model that starts from random weights: a small BERT with a tokenizer of its own, for
 //! data of some hundred to some thousand short lists.
 //!
-//! Size, dropout, learning rate and number of steps were chosen by five-fold cross-validation on
-//! `examples/data/train.jsonl`, by accuracy and by the loss after the last epoch.
+//! Dropout and the number of epochs were chosen by five-fold cross-validation on
+//! `examples/data/train.jsonl`: of the settings whose accuracy is within a standard error of the best,
+//! one whose held-out loss is still falling when the run ends. With less dropout or more epochs the
+//! accuracy is the same, and rewards lie so far apart that the loss rises above that of no training.
 
 use reward_model::tch::Device;
 use reward_model::text::{Limits, Tokenizer};
@@ -11,15 +13,16 @@ use reward_model::{EncoderConfig, RankedList, Result, TrainConfig, Transformer};
 /// The most tokens in a text, unless a person says otherwise.
 pub const MAX_LENGTH: usize = 256;
 
-/// The least number of steps that a run makes, and the least number of epochs.
+/// The number of steps that a run makes, as far as the number of epochs stays within these bounds: many
+/// lists are worth more steps, and few lists that are seen often are learned by heart.
 const STEPS: usize = 250;
-const EPOCHS: u32 = 4;
+const EPOCHS: std::ops::RangeInclusive<u32> = 6..=16;
 
 /// The settings with which it trains on so many lists.
 pub fn settings(lists: usize, batch_size: usize) -> TrainConfig {
     let steps_per_epoch = lists.div_ceil(batch_size.max(1)).max(1);
     TrainConfig {
-        epochs: (STEPS.div_ceil(steps_per_epoch) as u32).max(EPOCHS),
+        epochs: (STEPS.div_ceil(steps_per_epoch) as u32).clamp(*EPOCHS.start(), *EPOCHS.end()),
         learning_rate: 5e-4,
         ..TrainConfig::default()
     }
@@ -41,8 +44,8 @@ pub fn model(
         num_attention_heads: 2,
         intermediate_size: 256,
         // More than BERT's own: the model sees few texts, and each of them often.
-        hidden_dropout_prob: 0.3,
-        attention_probs_dropout_prob: 0.3,
+        hidden_dropout_prob: 0.55,
+        attention_probs_dropout_prob: 0.55,
         max_position_embeddings: max_length as i64,
         ..EncoderConfig::default()
     };

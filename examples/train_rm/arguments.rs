@@ -48,8 +48,8 @@ pub struct Arguments {
     /// whose name ends in .run; with --overwrite, a model folder at --output is replaced at the end
     #[arg(long)]
     pub resume: bool,
-    /// How often each list is seen [default: from random weights as often as makes 250 steps, but at
-    /// least 4 times; 2 from a backbone]
+    /// How often each list is seen [default: from random weights as often as makes 250 steps, but 6
+    /// times at least and 16 at most; 2 from a backbone]
     #[arg(long, value_name = "N")]
     pub epochs: Option<u32>,
     /// Lists per step [default: 8]
