@@ -1,11 +1,11 @@
 //! The crate that the README shows, built as its reader would: outside this project, without this
 //! project's lock file, with cargo's help ending where the program starts.
 //!
-//! The versions of its dependencies are those that cargo chooses today. Where it reaches no registry it
-//! chooses among those that this machine has.
+//! Which tch it gets is up to what cargo chooses today. It is then built with what cargo chooses among the
+//! crates that this machine has, so that another package's release does not compile tch again.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 use std::{env, fs};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -62,33 +62,31 @@ fn tch_in(lock: &Path) -> String {
 /// Lets cargo choose versions. The newest tch of the range has to be the one that this project is set up
 /// for; in the copy of it that is built with another one, that one is taken as the README says.
 fn lock(home: &Path) {
-    cargo(home, &["generate-lockfile"]);
-    let (ours, chosen) =
-        (tch_in(&Path::new(ROOT).join("Cargo.lock")), tch_in(&home.join("Cargo.lock")));
-    if ours == chosen {
-        return;
-    }
+    let lock = home.join("Cargo.lock");
+    // Without a network this says no more than the next one.
+    let _ = cargo(home, &["generate-lockfile"]);
+    let ours = tch_in(&Path::new(ROOT).join("Cargo.lock"));
+    let newest = lock.exists().then(|| tch_in(&lock));
+    let _ = fs::remove_file(&lock);
+    let offline = cargo(home, &["generate-lockfile", "--offline"]);
+    assert!(offline.status.success(), "{}", String::from_utf8_lossy(&offline.stderr));
+    let newest = newest.unwrap_or_else(|| tch_in(&lock));
     let readme = fs::read_to_string(Path::new(ROOT).join("README.md")).unwrap();
     for package in ["tch", "torch-sys"] {
         let line = format!("cargo update {package} --precise {ours}");
         assert!(
-            readme.contains(&line),
-            "cargo chooses tch {chosen}, this project is set up for {ours}, and README.md does not \
+            ours == newest || readme.contains(&line),
+            "cargo chooses tch {newest}, this project is set up for {ours}, and README.md does not \
              show `{line}`"
         );
-        cargo(home, &["update", package, "--precise", &ours]);
+        let update = cargo(home, &["update", package, "--precise", &ours, "--offline"]);
+        assert!(update.status.success(), "{}", String::from_utf8_lossy(&update.stderr));
     }
 }
 
-/// Runs cargo there, without a network if it cannot be had.
-fn cargo(home: &Path, arguments: &[&str]) {
-    let run = |more: &[&str]| {
-        // From elsewhere, or this project's .cargo/config.toml would have a say.
-        Command::new(env!("CARGO")).current_dir(home).args(arguments).args(more).output().unwrap()
-    };
-    let online = run(&[]);
-    let output = if online.status.success() { online } else { run(&["--offline"]) };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+/// Runs cargo there, away from this project's .cargo/config.toml.
+fn cargo(home: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO")).current_dir(home).args(arguments).output().unwrap()
 }
 
 /// Builds the crate in `home` with this build's cargo, in a target folder of its own, and returns
@@ -108,7 +106,7 @@ fn build(home: &Path) -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
     // From elsewhere, or this project's .cargo/config.toml would have a say.
     cargo.current_dir(home).env_remove("LD_LIBRARY_PATH");
-    cargo.args(["build", "--locked", "--message-format=json-render-diagnostics"]);
+    cargo.args(["build", "--locked", "--offline", "--message-format=json-render-diagnostics"]);
     cargo.arg("--target-dir").arg(&target);
     if profile == "release" {
         // As in this project's Cargo.toml: another profile compiles everything again.
