@@ -18,6 +18,7 @@ Losses of all steps go to target/steps/steps.json. It runs the release example a
 """
 
 import argparse
+import collections
 import json
 import math
 import os
@@ -61,9 +62,7 @@ def make(home):
     common = {"hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
               "intermediate_size": INNER, "max_position_embeddings": 512, "num_labels": 1}
 
-    pieces = tokenizers.BertWordPieceTokenizer()
-    pieces.train_from_iterator(texts, vocab_size=VOCABULARY, show_progress=False)
-    tokenizer = transformers.BertTokenizerFast(tokenizer_object=pieces._tokenizer)
+    tokenizer = transformers.BertTokenizerFast(tokenizer_object=word_pieces(texts)._tokenizer)
     config = transformers.BertConfig(vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id,
                                      **common)
     save(Path(home, "bert"), tokenizer, transformers.BertForSequenceClassification(config))
@@ -77,6 +76,22 @@ def make(home):
         vocab_size=len(tokenizer), num_key_value_heads=HEADS // 2, eos_token_id=tokenizer.eos_token_id,
         bos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, **common)
     save(Path(home, "qwen2"), tokenizer, transformers.Qwen2ForSequenceClassification(config))
+
+
+def word_pieces(texts):
+    """BERT's tokenizer, whose pieces are the most frequent words and all characters: one that is
+    trained numbers its pieces in another order every time."""
+    import tokenizers
+
+    bare = tokenizers.BertWordPieceTokenizer()
+    words = collections.Counter(
+        word for text in texts
+        for word, _ in bare.pre_tokenizer.pre_tokenize_str(bare.normalizer.normalize_str(text)))
+    letters = sorted({letter for word in words for letter in word})
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{c}" for c in letters)]
+    longer = sorted((word for word in words if len(word) > 1), key=lambda word: (-words[word], word))
+    pieces += longer[:VOCABULARY]
+    return tokenizers.BertWordPieceTokenizer({piece: at for at, piece in enumerate(pieces)})
 
 
 def save(folder, tokenizer, model):
