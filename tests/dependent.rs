@@ -114,7 +114,7 @@ fn build(home: &Path) -> PathBuf {
     }
     let named = ["LIBTORCH", "LIBTORCH_USE_PYTORCH"].iter().any(|name| env::var_os(name).is_some());
     if let (false, Some(lib)) = (named, option_env!("REWARD_MODEL_LIBTORCH_LIB")) {
-        cargo.env("LIBTORCH", Path::new(lib).join(".."));
+        cargo.env("LIBTORCH", Path::new(lib).parent().unwrap());
     }
     let output = cargo.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
