@@ -25,8 +25,13 @@ help:
 
 # TCH=0.24: the other pair that is supported, in a copy of this tree.
 ifdef TCH
+ifneq ($(filter-out libtorch test,$(or $(MAKECMDGOALS),help)),)
+$(error TCH is for `make libtorch` and `make test`; for others: scripts/with_tch.py $(TCH) make GOAL)
+endif
+# Not by the name that make runs even where it is asked what it would do.
+SELF := $(MAKE)
 libtorch test:
-	@$(PYTHON) scripts/with_tch.py $(TCH) $(MAKE) $@
+	@$(PYTHON) scripts/with_tch.py $(TCH) $(SELF) $@
 else
 libtorch:
 	@$(PYTHON) scripts/libtorch.py $(if $(CUDA),--cuda)

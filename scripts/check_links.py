@@ -84,6 +84,8 @@ def main():
                 links += 1
                 if what := problem(document, target, places):
                     problems.append(f"{document}:{number}: {target}: {what}")
+    if not documents:
+        problems.append("git lists no document: this is no checkout")
     lines = (ROOT / "README.md").read_text(encoding="utf-8").count("\n")
     if lines > README_LINES:
         problems.append(f"README.md:{README_LINES + 1}: has {lines} lines; details belong to docs/")

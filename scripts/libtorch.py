@@ -185,7 +185,8 @@ def of_your_own():
         entry = 'LIBTORCH_USE_PYTORCH = "1"'
     elif "LIBTORCH" in os.environ:
         libtorch = Path(os.environ["LIBTORCH"])
-        entry = f"LIBTORCH = {json.dumps(str(libtorch), ensure_ascii=False)}"
+        # A table, as below: cargo merges this file with those of folders above, and wants one form.
+        entry = f"LIBTORCH = {{ value = {json.dumps(str(libtorch), ensure_ascii=False)} }}"
     else:
         return None
     library = Path(os.environ.get("LIBTORCH_LIB", libtorch), "lib")

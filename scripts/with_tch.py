@@ -6,7 +6,8 @@
 `make test TCH=0.24` is the same. The command runs in target/tch-0.24/tree, a copy of the working tree
 (all files that git does not ignore) with a lock file and a target folder of its own, so that neither
 pair builds the other's tch again. Only the versions of tch and torch-sys differ from this lock file.
-Downloads (.libtorch, .minilm) are shared.
+Downloads (.libtorch, .minilm) are shared. A libtorch of your own (LIBTORCH) is of one version, and so
+not taken here. The copy is no checkout: what asks git does not work in it.
 """
 
 import json
@@ -20,6 +21,9 @@ from pathlib import Path
 from libtorch import LIBTORCH_OF_TCH, ROOT
 
 SHARED = [".libtorch", ".minilm"]
+# What a make or a cargo above has set, or a person for the other pair.
+INHERITED = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "TCH", "LIBTORCH", "LIBTORCH_LIB",
+             "LIBTORCH_INCLUDE", "LIBTORCH_USE_PYTORCH")
 
 
 def fail(message):
@@ -33,10 +37,11 @@ def copy_tree(tree):
         cwd=ROOT, check=True, stdout=subprocess.PIPE,
     ).stdout
     names = [name for name in os.fsdecode(listed).split("\0") if name and (ROOT / name).is_file()]
-    for path in [path for path in tree.rglob("*") if path.is_file() and not path.is_symlink()]:
-        name = path.relative_to(tree)
-        if name.parts[0] not in ("target", ".cargo", *SHARED) and str(name) not in set(names):
-            path.unlink()
+    own, known = ("target", ".cargo", *SHARED), set(names)
+    for top in [top for top in tree.iterdir() if top.name not in own]:
+        for path in [top] if top.is_file() else [path for path in top.rglob("*") if path.is_file()]:
+            if str(path.relative_to(tree)) not in known:
+                path.unlink()
     for name in names:
         source, copy = ROOT / name, tree / name
         if name == "Cargo.lock" or (copy.exists() and copy.read_bytes() == source.read_bytes()):
@@ -60,14 +65,20 @@ def lock(tree, tch):
     shutil.copy(ours, made_of)
 
 
+def config_of(tree):
+    """What libtorch.py has told cargo there."""
+    path = tree / ".cargo" / "config.toml"
+    return path.read_text() if path.exists() else ""
+
+
 def environment(tree):
     """What cargo is to see there, and nothing of a make or a cargo above."""
-    inherited = ("CARGO_TARGET_DIR", "MAKEFLAGS", "MFLAGS", "MAKELEVEL", "TCH")
-    made = {key: value for key, value in os.environ.items() if key not in inherited}
+    made = {key: value for key, value in os.environ.items() if key not in INHERITED}
+    # Wins over whatever a configuration of cargo says.
+    made["CARGO_TARGET_DIR"] = str(tree / "target")
     # Cargo adds the flags of this project's .cargo/config.toml to those of the copy, which lies within
     # it; documentation tests would then find this project's libtorch first.
-    config = (tree / ".cargo" / "config.toml").read_text()
-    found = re.search(r"^rustdocflags = (\[.*\])$", config, re.MULTILINE)
+    found = re.search(r"^rustdocflags = (\[.*\])$", config_of(tree), re.MULTILINE)
     if found:
         made["CARGO_ENCODED_RUSTDOCFLAGS"] = "\x1f".join(json.loads(found[1]))
     return made
@@ -80,12 +91,20 @@ def main():
     tree = ROOT / "target" / f"tch-{tch}" / "tree"
     tree.mkdir(parents=True, exist_ok=True)
     (ROOT / ".libtorch").mkdir(exist_ok=True)
+    if "LIBTORCH_USE_PYTORCH" in config_of(ROOT):
+        fail(f"{ROOT / '.cargo' / 'config.toml'} takes libtorch from Python, and the copy within this "
+             "folder would too; run `make libtorch` without LIBTORCH_USE_PYTORCH first")
     for name in SHARED:
-        if (ROOT / name).exists() and not (tree / name).exists():
-            (tree / name).symlink_to(ROOT / name, target_is_directory=True)
+        link = tree / name
+        if link.is_symlink() and not link.exists():
+            link.unlink()
+        if (ROOT / name).exists() and not link.exists():
+            link.symlink_to(Path(os.path.relpath(ROOT / name, tree)), target_is_directory=True)
     copy_tree(tree)
     lock(tree, tch)
-    subprocess.run([sys.executable, "scripts/libtorch.py"], cwd=tree, check=True)
+    without = {key: value for key, value in os.environ.items() if key not in INHERITED}
+    if subprocess.run([sys.executable, "scripts/libtorch.py"], cwd=tree, env=without).returncode != 0:
+        fail("libtorch could not be set up (its message is above)")
     sys.exit(subprocess.run(command, cwd=tree, env=environment(tree)).returncode)
 
 

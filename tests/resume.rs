@@ -123,6 +123,11 @@ fn a_run_stopped_at_any_event_ends_with_the_same_weights() {
     for keep_best in [true, false] {
         let config = TrainConfig { keep_best, ..config() };
         let (expected, loss, events) = whole(config.clone());
+        let last = |events: &[Event]| match events.last() {
+            Some(Event::Kept { last, .. }) => last.loss,
+            _ => None,
+        };
+        assert_eq!(last(&events).is_some(), keep_best);
         assert_eq!(steps(&events), (1..=12).collect::<Vec<_>>());
         for stop_at in 0..events.len() + 8 {
             let place = tempfile::tempdir().unwrap();
@@ -144,6 +149,7 @@ fn a_run_stopped_at_any_event_ends_with_the_same_weights() {
                 train(config.clone(), Some(RunFolder::resume(&path).unwrap()), |_, _| false);
             assert_eq!(result.unwrap(), loss, "stopped at event {stop_at}");
             assert!(weights(&trainer) == expected, "stopped at event {stop_at}");
+            assert_eq!(last(&after), last(&events), "stopped at event {stop_at}");
 
             // No step is made twice where a checkpoint was saved, and the records tell one run.
             let made = [steps(&before), steps(&between), steps(&after)].concat();

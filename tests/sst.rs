@@ -1,7 +1,7 @@
 #![cfg(feature = "train")]
 //! Real text: the sentences of the Stanford Sentiment Treebank in lists of five grades. Needs the
-//! folder `REWARD_MODEL_DATA` with `sst5_train.tsv` and `sst5_test.tsv` (the README shows how to make
-//! them); says so and does nothing without it.
+//! folder `REWARD_MODEL_DATA` with `sst5_train.tsv` and `sst5_test.tsv` (docs/measurements.md
+//! shows how to make them); says so and does nothing without it.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -66,7 +66,7 @@ pub enum Event<E = Evaluation> {
         /// How many steps have been made.
         step: u64,
     },
-    /// Training is over, and the model has the weights of its best evaluation, as
+    /// Training is over, and the model gets the weights of its best evaluation, as
     /// [`TrainConfig::keep_best`](crate::TrainConfig::keep_best) asks. Figures of the set that they were
     /// chosen on are too good by as much as the choice was luck.
     Kept {

@@ -186,11 +186,12 @@ impl<O: Objective> Run<'_, O> {
     /// The end: the best weights, if they are to be kept.
     fn finish(&mut self) -> Result<O::Evaluation> {
         if let (Some(weights), Some(best)) = (self.best.take(), self.state.best.clone()) {
+            let set = self.sets.first().map_or_else(String::new, |set| set.name.to_owned());
+            let (step, epoch, last) = (best.step, best.epoch, from_value(&self.state.evaluation)?);
+            // First, so that a run that is interrupted by it is saved as it was after its last step.
+            self.tell(Event::Kept { step, epoch, set: set.clone(), last })?;
             self.optimizer.set_weights(&weights)?;
             let last = std::mem::replace(&mut self.state.evaluation, best.evaluation);
-            let set = self.sets.first().map_or_else(String::new, |set| set.name.to_owned());
-            let (step, epoch) = (best.step, best.epoch);
-            self.tell(Event::Kept { step, epoch, set: set.clone(), last: from_value(&last)? })?;
             self.chosen = Some(Chosen { set, last });
         }
         from_value(&self.state.evaluation)
