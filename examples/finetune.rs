@@ -183,6 +183,9 @@ fn pretrain(
 const TABLE_HEAD: &str =
     "  labels  lists  trained                       accuracy   tau-b   exact  seconds";
 
+/// A model and its tokenizer.
+type Pair = (Box<dyn RewardModel>, Tokenizer);
+
 struct Story<'a> {
     source: PathBuf,
     device: Device,
@@ -243,11 +246,11 @@ impl Story<'_> {
     /// Trains a model on these lists; the model, how it does, and how long it took.
     fn train(
         &self,
-        (model, tokenizer): (Box<dyn RewardModel>, Tokenizer),
+        (model, tokenizer): Pair,
         lists: &[RankedList],
         settings: TrainConfig,
         what: &str,
-    ) -> Result<((Box<dyn RewardModel>, Tokenizer), Evaluation, f64)> {
+    ) -> Result<(Pair, Evaluation, f64)> {
         let (seed, threads) = (self.arguments.seed, self.arguments.threads);
         let settings = TrainConfig { seed, threads, ..settings };
         let mut trainer = Trainer::new(model, tokenizer.clone(), settings)?;
