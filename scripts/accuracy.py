@@ -27,7 +27,9 @@ def run(name, *arguments):
 def transformer(seed):
     with tempfile.TemporaryDirectory() as folder:
         run("train_rm", "--quiet", f"--output={folder}/model", f"--seed={seed}")
-        return json.loads(Path(folder, "model", "metrics.json").read_text())["pairwise_accuracy"]
+        metrics = json.loads(Path(folder, "model", "metrics.json").read_text())
+        print(f"train_rm  seed {seed}: held-out loss after the last epoch {metrics['loss']:.4f}", flush=True)
+        return metrics["pairwise_accuracy"]
 
 
 def linear(seed):
